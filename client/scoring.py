@@ -1,0 +1,186 @@
+"""The way of a worklist: open each series once, cut the boxes, keep a bounded number in flight, miss no nodule."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import service_pb2 as pb
+
+from noduleserve.errors import NoduleserveError
+from noduleserve.preprocessing import BadRequest, Box, VolumeGeometry, required_box, views_of_request
+
+from .messages import arrays_of, score_of, score_request
+from .open_volume import open_volume
+from .results import Outcome, ReleaseInfo, Score
+from .stream import ScoreStream
+from .volume import Volume
+from .worklist import Nodule
+
+IN_FLIGHT = 8
+
+
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """A nodule with everything that its request needs, or with the reason why it cannot be asked for."""
+
+    nodule: Nodule
+    seconds: dict[str, float]
+    geometry: VolumeGeometry | None = None
+    box: Box | None = None
+    voxels: NDArray[np.int16] | None = None
+    error: NoduleserveError | BadRequest | None = None
+
+
+class Scoring:
+    """Scores a worklist on one server.
+
+    `outcomes` yields exactly one Outcome a nodule, in the order in which the answers come.  At most `in_flight` boxes
+    are in memory at any time, read or sent.  What goes wrong with a nodule, or with its series, is that nodule's
+    outcome and never the end of the run.
+    """
+
+    def __init__(
+        self, stream: ScoreStream, info: ReleaseInfo, *, in_flight: int = IN_FLIGHT, views: bool = False
+    ) -> None:
+        """Prepare a run.
+
+        Args:
+            stream: connected.
+            info: what the server says of its release; its id is learned from the first answer.
+            in_flight: nodules that are read or sent and not answered, at most.
+            views: also compute the nine views of each scored nodule here, for a report.
+        """
+        self.info = info
+        self._stream, self._views = stream, views
+        self._slots = asyncio.Semaphore(in_flight)
+
+    async def outcomes(self, nodules: Sequence[Nodule]) -> AsyncIterator[Outcome]:
+        """Score every nodule; see the class."""
+        done: asyncio.Queue[Outcome] = asyncio.Queue()
+        tasks: set[asyncio.Task[None]] = set()
+        feeder = asyncio.create_task(self._feed(nodules, done, tasks))
+        try:
+            for _ in nodules:
+                yield await _next(done, feeder)
+        finally:
+            for task in (feeder, *tasks):
+                task.cancel()
+            await asyncio.gather(feeder, *tasks, return_exceptions=True)
+
+    async def _feed(
+        self, nodules: Sequence[Nodule], done: asyncio.Queue[Outcome], tasks: set[asyncio.Task[None]]
+    ) -> None:
+        cuts = _cuts(nodules)
+        for _ in nodules:
+            await self._slots.acquire()
+            cut = await asyncio.to_thread(next, cuts)
+            task = asyncio.create_task(self._answer(cut, done))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    async def _answer(self, cut: _Cut, done: asyncio.Queue[Outcome]) -> None:
+        try:
+            outcome = await self._outcome(cut)
+        except Exception as error:  # whatever it was, this nodule gets a row and the next one its turn
+            outcome = _failed(cut, "CLIENT_ERROR", f"{type(error).__name__} in the client.")
+        finally:
+            self._slots.release()
+        done.put_nowait(outcome)
+
+    async def _outcome(self, cut: _Cut) -> Outcome:
+        if cut.voxels is None or cut.box is None or cut.geometry is None or cut.nodule.center is None:
+            assert cut.error is not None
+            return _failed(cut, cut.error.code, _sentence(cut.error))
+        began = time.perf_counter()
+        request = score_request(str(cut.nodule.number), cut.voxels, cut.box, cut.geometry, cut.nodule.center)
+        try:
+            score = self._read(await self._stream.ask(request))
+        except NoduleserveError as error:
+            return _failed(cut, error.code, error.sentence)
+        cut.seconds["server"] = time.perf_counter() - began
+        views = await asyncio.to_thread(_views_of, cut) if self._views else None
+        return Outcome(cut.nodule, score, seconds=cut.seconds, views=views)
+
+    def _read(self, response: pb.ModelInferResponse) -> Score:
+        if not self.info.release:  # the first answer tells; the rest must agree
+            release = arrays_of(response).get("RELEASE")
+            if release is not None and release.size == 1:
+                self.info = replace(self.info, release=str(release.item()))
+        return score_of(response, self.info)
+
+
+async def _next(done: asyncio.Queue[Outcome], feeder: asyncio.Task[None]) -> Outcome:
+    """The next outcome; if the feeder broke, its error instead of waiting for ever."""
+    getter = asyncio.ensure_future(done.get())
+    while not getter.done():
+        waiting = {getter} if feeder.done() else {getter, feeder}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if feeder.done() and (error := feeder.exception()):
+            getter.cancel()
+            raise error
+    return getter.result()
+
+
+def _cuts(nodules: Iterable[Nodule]) -> Iterator[_Cut]:
+    """Read nodule after nodule, all those of one series together, in the order in which the series first appear."""
+    by_path: dict[Path, list[Nodule]] = {}
+    for nodule in nodules:
+        by_path.setdefault(nodule.image_path, []).append(nodule)
+    for path, group in by_path.items():
+        volume: Volume | None = None
+        refused: NoduleserveError | None = None
+        for nodule in group:
+            seconds: dict[str, float] = {}
+            if nodule.problem or nodule.center is None:
+                problem = NoduleserveError("WORKLIST_ROW", nodule.problem, "Put this row of the worklist right.")
+                yield _Cut(nodule, seconds, error=problem)
+                continue
+            if volume is None and refused is None:
+                began = time.perf_counter()
+                volume, refused = _opened(path)
+                seconds["open"] = time.perf_counter() - began
+            yield _Cut(nodule, seconds, error=refused) if volume is None else _cut(nodule, volume, seconds)
+
+
+def _opened(path: Path) -> tuple[Volume | None, NoduleserveError | None]:
+    try:
+        return open_volume(path), None
+    except NoduleserveError as error:
+        return None, error
+    except Exception as error:  # a reader's surprise at a strange file is that series' error, not the run's; its text
+        # may quote the file, and with it the patient, so that only its kind is told
+        return None, NoduleserveError("SERIES_UNREADABLE", f"{type(error).__name__} while opening the series.")
+
+
+def _cut(nodule: Nodule, volume: Volume, seconds: dict[str, float]) -> _Cut:
+    began = time.perf_counter()
+    try:
+        box = required_box(volume.geometry, nodule.center or ())
+        voxels = volume.read_box(box)
+    except (NoduleserveError, BadRequest) as error:
+        return _Cut(nodule, seconds, error=error)
+    except Exception as error:
+        surprise = NoduleserveError("SERIES_UNREADABLE", f"{type(error).__name__} while reading the voxels.")
+        return _Cut(nodule, seconds, error=surprise)
+    seconds["box"] = time.perf_counter() - began
+    return _Cut(nodule, seconds, volume.geometry, box, voxels)
+
+
+def _views_of(cut: _Cut) -> NDArray[np.float32]:
+    assert cut.voxels is not None and cut.box is not None and cut.geometry is not None and cut.nodule.center is not None
+    shape, affine = cut.geometry.shape, cut.geometry.affine
+    return views_of_request(cut.voxels, cut.box.start, shape, affine, cut.nodule.center)
+
+
+def _sentence(error: NoduleserveError | BadRequest) -> str:
+    return error.sentence if isinstance(error, NoduleserveError) else f"{error.what} Mend: {error.mend}"
+
+
+def _failed(cut: _Cut, code: str, sentence: str) -> Outcome:
+    return Outcome(cut.nodule, error_code=code, error=sentence, seconds=cut.seconds)

@@ -1,0 +1,199 @@
+"""The worklist: which nodules of which series are to be scored."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from noduleserve.errors import WorklistError
+
+COLUMNS = ("pid", "nodule_id", "image_path", "coordX", "coordY", "coordZ")
+_CENTER_COLUMNS = COLUMNS[3:]
+_LONGEST_QUOTE = 40  # characters of a cell that a sentence repeats
+
+_RESULT_COLUMN = re.compile(
+    r"raw_\d+|ensemble|calibrated_\d+|calibrated_ensemble|semantic\..*|release|status|error_code|error",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Nodule:
+    """One row of a worklist.
+
+    Attributes:
+        number: position in the worklist, from 0; identifies the request.
+        columns: the row as it was read, every column of the file in its order.
+        pid: patient id, as the worklist gives it.
+        nodule_id: as the worklist gives it.
+        image_path: absolute path of the DICOM folder or NIfTI file.
+        center: LPS millimetres (x, y, z), or None where the row's numbers cannot be read.
+        problem: why this row cannot be scored (a sentence), or "".
+    """
+
+    number: int
+    columns: dict[str, str]
+    pid: str
+    nodule_id: str
+    image_path: Path
+    center: tuple[float, float, float] | None
+    problem: str = ""
+
+
+def is_result_column(name: str) -> bool:
+    """Whether results are written under this column name, so that a worklist must not use it."""
+    return _RESULT_COLUMN.fullmatch(name) is not None
+
+
+def read_worklist(path: Path, root: Path | None = None) -> list[Nodule]:
+    """Read a worklist: CSV in UTF-8, one nodule a row, as many nodules back as there are rows.
+
+    The columns pid, nodule_id, image_path, coordX, coordY and coordZ (LPS millimetres) are required, in any
+    order; all others are carried through in `Nodule.columns`. Blank lines are no rows. A row that cannot be
+    scored (a number that cannot be read, no image_path, too few or too many cells) does not stop the others:
+    it comes back with its `problem`.
+
+    Args:
+        path: of the CSV file.
+        root: folder that a relative image_path starts from; by default the worklist's own.
+
+    Raises:
+        WorklistError: WORKLIST_NOT_FOUND, WORKLIST_UNREADABLE (no file that can be opened, not UTF-8),
+            WORKLIST_QUOTES (quotation marks so misplaced that rows cannot be told apart), WORKLIST_COLUMNS
+            (required columns missing, a name twice, a name that results are written under), WORKLIST_EMPTY.
+    """
+    base = (path.parent if root is None else root).absolute()
+    rows = _rows(path)
+    header = [name.strip() for name in next(rows, [])]
+    _check_header(header, path)
+    nodules = [_nodule(number, row, header, base) for number, row in enumerate(rows)]
+    if not nodules:
+        raise WorklistError("WORKLIST_EMPTY", f"{path.name} has no rows below its header.", "Add one row a nodule.")
+    return nodules
+
+
+def _rows(path: Path) -> Iterator[list[str]]:
+    """The file's rows as cells, header first, blank lines left out."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            # strict: a reader that forgives misplaced quotes may take several rows for one cell.
+            reader = csv.reader(file, strict=True)
+            header: list[str] = []
+            for row in reader:
+                header = header or row
+                if _swallows_rows(row, header):
+                    raise csv.Error("rows within a cell")
+                if len(row) > 1 or (row and row[0].strip()):
+                    yield row
+    except csv.Error as error:
+        raise WorklistError(
+            "WORKLIST_QUOTES",
+            f"The quotation marks at or above line {reader.line_num} of {path.name} do not match: "
+            "rows cannot be told apart.",
+            'Close every quotation mark, and write one within a cell as "a ""quoted"" word".',
+        ) from error
+    except FileNotFoundError as error:
+        raise WorklistError(
+            "WORKLIST_NOT_FOUND", f"There is no worklist {path.name}.", "Check the path of the worklist."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise WorklistError(
+            "WORKLIST_UNREADABLE", f"{path.name} is not text in UTF-8.", "Save the worklist as CSV in UTF-8."
+        ) from error
+    except OSError as error:
+        raise WorklistError(
+            "WORKLIST_UNREADABLE",
+            f"{path.name} cannot be read ({error.strerror}).",
+            "Check that it is a file and that it may be read.",
+        ) from error
+
+
+def _swallows_rows(row: list[str], header: list[str]) -> bool:
+    """Whether a cell over several lines is more likely rows after a stray quotation mark than a remark."""
+    broken = [number for number, cell in enumerate(row) if "\n" in cell or "\r" in cell]
+    if len(row) != len(header):
+        return bool(broken)
+    return any(header[number].strip() in COLUMNS for number in broken)
+
+
+def _check_header(header: list[str], path: Path) -> None:
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        raise WorklistError(
+            "WORKLIST_COLUMNS",
+            f"{path.name} lacks the column{_s(missing)} {', '.join(missing)}.",
+            f"The first line must name the columns {','.join(COLUMNS)}, separated by commas.",
+        )
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        names = ", ".join(name or "(no name)" for name in twice)
+        raise WorklistError(
+            "WORKLIST_COLUMNS",
+            f"{path.name} has the column{_s(twice)} {names} more than once.",
+            "Rename or remove the columns that bear the same name.",
+        )
+    clashing = [name for name in header if is_result_column(name)]
+    if clashing:
+        raise WorklistError(
+            "WORKLIST_COLUMNS",
+            f"{path.name} has columns that results are written under: {', '.join(clashing)}.",
+            f"Remove or rename {', '.join(clashing)}.",
+        )
+
+
+def _nodule(number: int, row: list[str], header: list[str], base: Path) -> Nodule:
+    padded = row[: len(header)] + [""] * (len(header) - len(row))
+    columns = dict(zip(header, padded, strict=True))
+    image = columns["image_path"].strip()
+    center: tuple[float, float, float] | None = None
+    if len(row) != len(header):  # which cell is which cannot be told: no number of this row is to be trusted
+        problem = f"The row has {len(row)} cells, the header {len(header)}."
+    else:
+        center, problem = _center(columns)
+        if not image:
+            problem = "image_path is empty."
+        elif "\0" in image:
+            image, problem = "", "image_path holds a character that no path can hold."
+    return Nodule(
+        number=number,
+        columns=columns,
+        pid=columns["pid"].strip(),
+        nodule_id=columns["nodule_id"].strip(),
+        image_path=base / image.replace("\0", ""),
+        center=center,
+        problem=problem,
+    )
+
+
+def _center(columns: dict[str, str]) -> tuple[tuple[float, float, float] | None, str]:
+    """The nodule's centre, or None and why there is none."""
+    numbers = []
+    for name in _CENTER_COLUMNS:
+        cell = columns[name].strip()
+        if not cell:
+            return None, f"{name} is empty."
+        try:
+            if "_" in cell:  # float() reads 1_0 as 10, which nobody means in a table
+                raise ValueError(cell)
+            number = float(cell)
+        except ValueError:
+            return None, f"{name} is {_quoted(cell)}, not a number (write it with a decimal point)."
+        if not math.isfinite(number):
+            return None, f"{name} is {_quoted(cell)}, not a finite number."
+        numbers.append(number)
+    x, y, z = numbers
+    return (x, y, z), ""
+
+
+def _quoted(cell: str) -> str:
+    short = cell if len(cell) <= _LONGEST_QUOTE else cell[:_LONGEST_QUOTE] + "..."
+    return f"'{short}'"
+
+
+def _s(names: list[str]) -> str:
+    return "s" if len(names) > 1 else ""

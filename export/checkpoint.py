@@ -1,0 +1,191 @@
+"""Reading the published checkpoint layout: args.txt and fold_K/best_both.pt."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from noduleserve.errors import CheckpointError
+
+from . import lora
+from .layout import LEFT_BY_TRAINING, Dimensions, check_state
+
+State = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A fine-tuned model, every fold with its LoRA update added exactly once.
+
+    Attributes:
+        folds: plain weights of each fold by the published keys, float32.
+        dimensions: sizes of the towers and heads.
+        args: what args.txt says.
+        lora_state: of the files, `merged` or `unmerged`.
+        decided_by: `folds`, `base` or `--lora-state`.
+        reproduces_published: whether fold 0 carries its update twice, as in the published evaluation script.
+        sha256: of each file, by its path in the checkpoint.
+    """
+
+    folds: tuple[State, ...]
+    dimensions: Dimensions
+    args: dict[str, Any]
+    lora_state: lora.LoraState
+    decided_by: str
+    reproduces_published: bool
+    sha256: dict[str, str]
+
+
+def read_checkpoint(
+    folder: Path,
+    *,
+    lora_state: Literal["auto", "merged", "unmerged"] = "auto",
+    base: Path | None = None,
+    reproduce_published: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Checkpoint:
+    """Read, check and merge a checkpoint.
+
+    Args:
+        folder: holds args.txt and fold_0, fold_1, ...
+        lora_state: whether `weight` holds its LoRA update; `auto` finds out or refuses.
+        base: weights before fine-tuning, {"model": state} or a state by the published keys; helps `auto` decide
+            where there is one fold only.
+        reproduce_published: add fold 0's update a second time, as the published evaluation script does.
+        tell: is called with a line of progress before each long step.
+
+    Raises:
+        CheckpointError: says what is wrong with which file.
+    """
+    args = read_args(folder)
+    files = _fold_files(folder, args)
+    states, sha256 = [], {"args.txt": _sha256(folder / "args.txt")}
+    for file in files:
+        where = file.relative_to(folder).as_posix()
+        tell(f"reading {where}")
+        states.append(_read_state(file, where))
+        sha256[where] = _sha256(file)
+    dimensions = Dimensions.of(states[0], files[0].relative_to(folder).as_posix())
+    for file, state in zip(files, states, strict=True):
+        check_state(state, dimensions, int(args["r"]), file.relative_to(folder).as_posix())
+    _same_lora_layers(states)
+    scale = lora.scaling(int(args["r"]), float(args["alpha"]))
+    decided_by = "--lora-state"
+    if lora_state == "auto":
+        tell("finding out whether LoRA is merged")
+        base_state = _read_state(base, base.name) if base else None
+        lora_state, decided_by = lora.detect_state(states, scale, base_state), "base" if base else "folds"
+    merged = tuple(
+        lora.merged_state(state, scale, lora_state, twice=reproduce_published and fold == 0)
+        for fold, state in enumerate(states)
+    )
+    return Checkpoint(merged, dimensions, args, lora_state, decided_by, reproduce_published, sha256)
+
+
+def read_args(folder: Path) -> dict[str, Any]:
+    """What args.txt says: one line `Namespace(key=value, ...)`, read as literals and never evaluated.
+
+    Raises:
+        CheckpointError: CHECKPOINT_NOT_FOUND, CHECKPOINT_ARGS, CHECKPOINT_TUNING.
+    """
+    try:
+        text = (folder / "args.txt").read_text()
+    except OSError:
+        raise CheckpointError(
+            "CHECKPOINT_NOT_FOUND",
+            f"There is no args.txt in {folder}.",
+            "Name the folder that holds args.txt and fold_0, fold_1, ...",
+        ) from None
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+        if not isinstance(call, ast.Call) or call.args or ast.unparse(call.func) != "Namespace":
+            raise ValueError("it is not Namespace(key=value, ...)")
+        args = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise CheckpointError("CHECKPOINT_ARGS", f"args.txt cannot be read: {error}.") from None
+    missing = [key for key in ("n_splits", "tuning", "r", "alpha") if key not in args]
+    if missing:
+        raise CheckpointError("CHECKPOINT_ARGS", f"args.txt does not give {', '.join(missing)}.")
+    if args["tuning"] != "lora":
+        raise CheckpointError(
+            "CHECKPOINT_TUNING",
+            f"args.txt says tuning={args['tuning']!r}; only 'lora' checkpoints are read so far.",
+            "Export a checkpoint that was fine-tuned with LoRA.",
+        )
+    return args
+
+
+def _fold_files(folder: Path, args: dict[str, Any]) -> list[Path]:
+    files = [folder / f"fold_{k}" / "best_both.pt" for k in range(int(args["n_splits"]))]
+    missing = [f.relative_to(folder).as_posix() for f in files if not f.is_file()]
+    if missing or not files:
+        raise CheckpointError(
+            "CHECKPOINT_FOLDS",
+            f"args.txt says n_splits={args['n_splits']}, but {', '.join(missing) or 'no fold'} is not there.",
+            "Copy the missing folds; an ensemble of fewer folds than were trained would give other scores.",
+        )
+    extra = sorted(p.name for p in folder.glob("fold_*") if p.is_dir() and p / "best_both.pt" not in files)
+    if extra:
+        raise CheckpointError(
+            "CHECKPOINT_FOLDS",
+            f"args.txt says n_splits={args['n_splits']}, but there is {', '.join(extra)} as well.",
+            "Put n_splits right or take the extra folds away.",
+        )
+    return files
+
+
+def _read_state(file: Path, where: str) -> State:
+    """Read one fold without running any code that a pickle may hold."""
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            "CHECKPOINT_UNSAFE",
+            f"{where} holds more than tensors, and opening it could run code: {str(error).splitlines()[0][:200]}",
+            'Save it again as {"model": state_dict} where you trust it.',
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise CheckpointError(
+            "CHECKPOINT_UNREADABLE",
+            f"{where} cannot be read: {reason}.",
+            "Copy the file again; it may be cut short.",
+        ) from None
+    state = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
+        raise CheckpointError("CHECKPOINT_KEYS", f'{where} is not {{"model": state_dict}}.')
+    wrong = [key for key, tensor in state.items() if tensor.dtype != torch.float32]
+    if wrong:
+        raise CheckpointError(
+            "CHECKPOINT_DTYPE",
+            f"{where}: {wrong[0]} is {state[wrong[0]].dtype}, not float32.",
+            "Save the weights in float32; rounding them is the export's decision.",
+        )
+    arrays = {key: tensor.numpy() for key, tensor in state.items() if key not in LEFT_BY_TRAINING}
+    if arrays.get("logit_scale", np.empty(())).shape == (1,):  # files hold it with one axis or with none
+        arrays["logit_scale"] = arrays["logit_scale"].reshape(())
+    return arrays
+
+
+def _same_lora_layers(states: list[State]) -> None:
+    first = lora.lora_layers(states[0])
+    if not first or any(lora.lora_layers(state) != first for state in states[1:]):
+        raise CheckpointError(
+            "CHECKPOINT_KEYS",
+            "args.txt says tuning='lora', but the folds do not carry LoRA updates on the same layers.",
+            "All folds must come from one training run.",
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,243 @@
+"""One Triton process on one release, from start to clean end."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from noduleserve.errors import ServerError
+from noduleserve.release import Release
+
+from .health import is_ready
+from .triton import find_triton
+
+_SHM = Path("/dev/shm")
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where a server listens; a port 0 stands for any free one.
+
+    Attributes:
+        host: address to bind to.
+        grpc, http, metrics: ports.
+    """
+
+    host: str = "127.0.0.1"
+    grpc: int = 8001
+    http: int = 8000
+    metrics: int = 8002
+
+    @property
+    def address(self) -> str:
+        """host:port of gRPC, for a client on this machine."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
+        return f"[{host}]:{self.grpc}" if ":" in host else f"{host}:{self.grpc}"
+
+    def resolved(self) -> Endpoints:
+        """The same with every 0 replaced by a free port.
+
+        Raises:
+            ServerError: PORT_IN_USE, ADDRESS_UNUSABLE.
+        """
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        ports = {}
+        with contextlib.ExitStack() as held:
+            for name in ("grpc", "http", "metrics"):
+                probe = held.enter_context(socket.socket(family, socket.SOCK_STREAM))
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                ports[name] = self._bind(probe, name)
+        return Endpoints(self.host, **ports)
+
+    def _bind(self, probe: socket.socket, name: str) -> int:
+        port = getattr(self, name)
+        try:
+            probe.bind((self.host, port))
+        except OSError as error:
+            if error.errno == 98:  # EADDRINUSE
+                raise ServerError(
+                    "PORT_IN_USE",
+                    f"Something listens on {self.host}:{port} already.",
+                    f"Stop it, or choose another port with --{name}-port (0 takes any free one).",
+                ) from None
+            raise ServerError(
+                "ADDRESS_UNUSABLE",
+                f"{self.host}:{port} cannot be listened on: {error.strerror or error}.",
+                "Check --host.",
+            ) from None
+        return int(probe.getsockname()[1])
+
+
+class TritonProcess:
+    """Triton serving one release.
+
+    The life of it: `start` checks the release, finds Triton and starts it; `wait_ready` returns when the ensemble
+    answers, or raises with Triton's own words; `stop` asks it to end, lets requests in flight finish, and kills what
+    is left.  As a context manager it does all three.  Should this process be killed outright, the kernel ends Triton.
+
+    Start it from the main thread: the kernel ties Triton's life to the thread that started it.
+    """
+
+    def __init__(
+        self,
+        release: Release,
+        endpoints: Endpoints,
+        *,
+        log: Path | None = None,
+        encoder_threads: int | None = None,
+    ) -> None:
+        """Prepare a server.
+
+        Args:
+            release: checked already by `Release.open`.
+            endpoints: where to listen.
+            log: file for Triton's own log; without one it is kept until the end only.
+            encoder_threads: threads of the encoder; by default one a core.
+        """
+        self.release = release
+        self.endpoints = endpoints
+        self._encoder_threads = encoder_threads
+        self._work = Path(tempfile.mkdtemp(prefix="noduleserve-"))
+        self._log = log or self._work / "triton.log"
+        self._shm_prefix = f"noduleserve_{os.getpid()}_{self._work.name[-8:]}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> TritonProcess:
+        try:
+            self.start()
+            self.wait_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of Triton, or None before the start."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Start Triton; returns at once.
+
+        Raises:
+            ServerError: PORT_IN_USE, TRITON_NOT_FOUND, PYTHON_NOT_SUPPORTED, PYTHON_LIBRARY_MISSING.
+        """
+        self.endpoints = self.endpoints.resolved()
+        triton = find_triton(self._work / "backends")
+        environment = triton.full_environment()
+        if self._encoder_threads:
+            environment["NODULESERVE_ENCODER_THREADS"] = str(self._encoder_threads)
+        at = self.endpoints
+        command = [
+            str(triton.binary),
+            f"--model-repository={self.release.repository}",
+            "--model-control-mode=none",
+            "--disable-auto-complete-config",
+            "--exit-on-error=true",
+            "--exit-timeout-secs=20",
+            f"--grpc-address={at.host}",
+            f"--grpc-port={at.grpc}",
+            f"--http-address={at.host}",
+            f"--http-port={at.http}",
+            f"--metrics-address={at.host}",
+            f"--metrics-port={at.metrics}",
+            f"--allow-gpu-metrics={str(Path('/dev/nvidiactl').exists()).lower()}",
+            f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
+            *triton.arguments,
+        ]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,  # Ctrl-C reaches us alone, and we end Triton in our own order
+                preexec_fn=_die_with_parent,
+            )
+
+    def wait_ready(self, timeout: float = 120.0, give_up: Callable[[], bool] = lambda: False) -> None:
+        """Return when nodules can be sent.
+
+        Args:
+            timeout: seconds.
+            give_up: is asked between two looks; True ends the wait without an error.
+
+        Raises:
+            ServerError: SERVER_NOT_READY, with the reason that Triton logged.
+        """
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if self.returncode() is not None:
+                raise ServerError(
+                    "SERVER_NOT_READY",
+                    f"Triton ended with status {self.returncode()}: {self._reason()}",
+                    self._where(),
+                )
+            if give_up() or is_ready(self.endpoints.address):
+                return
+            time.sleep(0.05)
+        raise ServerError(
+            "SERVER_NOT_READY", f"Triton was not ready after {timeout:.0f} s: {self._reason()}", self._where()
+        )
+
+    def returncode(self) -> int | None:
+        """Exit status of Triton, or None while it runs."""
+        return self._process.poll() if self._process else None
+
+    def failure(self) -> ServerError:
+        """What to say when Triton has ended by itself while serving."""
+        return ServerError(
+            "SERVER_DIED", f"Triton ended with status {self.returncode()}: {self._reason()}", self._where()
+        )
+
+    def stop(self, timeout: float = 30.0) -> None:
+        """End Triton and everything it started; harmless where it has ended or never started.
+
+        Args:
+            timeout: seconds that requests in flight have to finish before what is left is killed.
+        """
+        if self._process:
+            if self._process.poll() is None:
+                self._process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(timeout)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # stubs that outlived it, or Triton itself
+            self._process.wait()
+        for leftover in _SHM.glob(f"{self._shm_prefix}*") if _SHM.is_dir() else ():
+            leftover.unlink(missing_ok=True)
+        shutil.rmtree(self._work, ignore_errors=True)
+
+    def _reason(self) -> str:
+        """The errors in Triton's log that say most, in one line."""
+        try:
+            lines = self._log.read_text(errors="replace").splitlines()
+        except OSError:
+            return "it left no log."
+        errors = [re.sub(r"^E\d{4} \S+ \d+ [\w.]+:\d+\] ", "", line) for line in lines if re.match(r"E\d{4} ", line)]
+        return " | ".join(errors[:3] or lines[-3:])[:1500] or "its log is empty."
+
+    def _where(self) -> str:
+        return "Give --log-file to keep Triton's whole log."
+
+
+def _die_with_parent() -> None:
+    """Runs in the child before Triton: ask the kernel for SIGTERM when the parent dies, however it dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

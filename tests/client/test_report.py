@@ -1,0 +1,387 @@
+"""The HTML report is read back with a parser and compared with the numbers it was made from."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from noduleserve.client.report import StageTime, view_facts, write_report
+from noduleserve.client.results import Outcome, ReleaseInfo, Score
+from noduleserve.client.worklist import Nodule
+from noduleserve.preprocessing.views import VIEW_NAMES, nine_views
+from PIL import Image
+
+LABELS = ("margin.smooth", "margin.spiculated", "wall contact.attached", "wall contact.not attached")
+INFO = ReleaseInfo("rel-7", 3, True, LABELS)
+WHEN = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+HOSTILE = "<script>alert('x')</script>\"&'><img src=\"http://evil.example/x.png\">"
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Node:
+    """An element, with just enough of a query language for these tests."""
+
+    def __init__(self, tag: str, attributes: dict[str, str]) -> None:
+        self.tag, self.attributes = tag, attributes
+        self.children: list[Node | str] = []
+
+    def all(self, tag: str = "", cls: str = "", **attributes: str) -> list[Node]:
+        found = []
+        for child in self.children:
+            if isinstance(child, str):
+                continue
+            classes = child.attributes.get("class", "").split()
+            fits = (not tag or child.tag == tag) and (not cls or cls in classes)
+            if fits and all(child.attributes.get(name) == value for name, value in attributes.items()):
+                found.append(child)
+            found += child.all(tag, cls, **attributes)
+        return found
+
+    def one(self, tag: str = "", cls: str = "", **attributes: str) -> Node:
+        (node,) = self.all(tag, cls, **attributes)
+        return node
+
+    @property
+    def text(self) -> str:
+        parts = (child if isinstance(child, str) else f" {child.text} " for child in self.children)
+        return " ".join("".join(parts).split())
+
+
+class Page(HTMLParser):
+    """Builds the tree and insists that every element is closed where it should be."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.root = Node("", {})
+        self._open = [self.root]
+        self.feed(source)
+        self.close()
+        assert len(self._open) == 1, f"never closed: {[node.tag for node in self._open[1:]]}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len({name for name, _ in attrs}) == len(attrs), f"an attribute of {tag} is there twice"
+        node = Node(tag, {name: value or "" for name, value in attrs})
+        self._open[-1].children.append(node)
+        if tag not in VOID:
+            self._open.append(node)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self._open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop().tag == tag
+
+    def handle_data(self, data: str) -> None:
+        self._open[-1].children.append(data)
+
+
+def nodule(number: int, pid: str = "", **further: str) -> Nodule:
+    pid = pid or f"P{number:03d}"
+    columns = {"pid": pid, "nodule_id": f"n{number}", "image_path": f"series/{number}"}
+    columns |= {"coordX": "1.5", "coordY": "-2.25", "coordZ": "30", **further}
+    return Nodule(number, columns, pid, f"n{number}", Path("/secret") / str(number), (1.5, -2.25, 30.0))
+
+
+def scored(
+    number: int, calibrated: bool = True, views: bool = True, pid: str = "", **further: str
+) -> Outcome:
+    rng = np.random.default_rng(number)
+    raw = rng.uniform(0.01, 0.99, 3).astype(np.float32)
+    fitted = (raw**2).astype(np.float32) if calibrated else np.full(3, np.nan, np.float32)
+    pairs = rng.dirichlet((1, 1), 2).astype(np.float32)
+    attention = rng.dirichlet(np.ones(9), 3).astype(np.float32)
+    mean = float((fitted if calibrated else raw).mean())
+    embedding = np.zeros((3, 256), np.float32)
+    score = Score(mean, raw, fitted, pairs.ravel(), embedding, attention, "rel-7")
+    # Beyond 0..1 a little, as the spline overshoots.
+    pixels = rng.uniform(-0.05, 1.05, (9, 50, 50)).astype(np.float32) if views else None
+    times = {"open": 0.25, "box": 0.0125, "server": 1.5}
+    return Outcome(nodule(number, pid, **further), score, seconds=times, views=pixels)
+
+
+def failed(number: int, error: str, code: str = "BOX_SHORT", pid: str = "") -> Outcome:
+    return Outcome(nodule(number, pid), None, code, error, {"box": 0.5})
+
+
+def render(tmp_path: Path, outcomes: Sequence[Outcome], info: ReleaseInfo = INFO, **options: object) -> Node:
+    path = tmp_path / "report.html"
+    write_report(path, outcomes, info, when=WHEN, **options)  # type: ignore[arg-type]
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+    return Page(path.read_text(encoding="utf-8")).root
+
+
+def summary_rows(root: Node) -> list[list[str]]:
+    table = root.one("table", cls="summary").one("tbody")
+    return [[cell.text for cell in row.children if isinstance(cell, Node)] for row in table.all("tr")]
+
+
+def percent(value: float, digits: int = 1) -> str:
+    return f"{100 * value:.{digits}f} %"
+
+
+def score_of(outcome: Outcome) -> Score:
+    assert outcome.score is not None
+    return outcome.score
+
+
+def test_summary_has_the_numbers_given_highest_first(tmp_path: Path) -> None:
+    outcomes = [scored(n, site=f"S{n}") for n in range(6)]
+    root = render(tmp_path, outcomes)
+    ordered = sorted(outcomes, key=lambda o: -score_of(o).malignancy)
+    rows = summary_rows(root)
+    assert len(rows) == 6
+    for row, outcome in zip(rows, ordered, strict=True):
+        score = score_of(outcome)
+        margin, wall = score.semantic[:2], score.semantic[2:]
+        number = outcome.nodule.number
+        assert row == [
+            str(number + 1),
+            f"P{number:03d}",
+            f"n{number}",
+            "scored",
+            f"S{number}",
+            f"{score.malignancy:.3f}",
+            "",
+            "calibrated",
+            f"{score.calibrated.min():.3f}..{score.calibrated.max():.3f}",
+            f"{('smooth', 'spiculated')[margin.argmax()]} {percent(margin.max(), 0)}",
+            f"{('attached', 'not attached')[wall.argmax()]} {percent(wall.max(), 0)}",
+        ]
+    bars = root.one("table", cls="summary").all("rect", cls="fill")
+    widths = [float(bar.attributes["width"]) for bar in bars]
+    assert widths == pytest.approx([100 * score_of(o).malignancy for o in ordered], abs=0.006)
+
+
+def test_section_shows_every_view_pixel_for_pixel(tmp_path: Path) -> None:
+    outcomes = [scored(n) for n in range(3)]
+    root = render(tmp_path, outcomes)
+    for outcome in outcomes:
+        section = root.one("article", id=f"nodule-{outcome.nodule.number}")
+        figures = section.all("figure")
+        weights = score_of(outcome).view_attention.mean(axis=0)
+        assert outcome.views is not None
+        for view, facts, weight, figure in zip(outcome.views, view_facts(), weights, figures, strict=True):
+            image = figure.one("img")
+            kind, _, data = image.attributes["src"].partition(",")
+            assert kind == "data:image/png;base64"
+            picture = Image.open(io.BytesIO(base64.b64decode(data)))
+            assert (picture.format, picture.mode, picture.size) == ("PNG", "L", (50, 50))
+            np.testing.assert_array_equal(np.asarray(picture), np.rint(np.clip(view, 0, 1) * 255))
+            assert figure.one("figcaption").text == f"{facts.name} {percent(float(weight))}"
+            assert image.attributes["title"] == facts.technical
+            assert facts.name in image.attributes["alt"] and facts.orientation in image.attributes["alt"]
+
+
+def test_section_shows_folds_features_and_times(tmp_path: Path) -> None:
+    outcome = scored(4, site="north")
+    score = score_of(outcome)
+    section = render(tmp_path, [outcome]).one("article")
+    folds = [row.text.split() for row in section.one("table", cls="folds").one("tbody").all("tr")]
+    assert folds[0] == ["raw", *(f"{value:.3f}" for value in score.raw)]
+    assert folds[1] == ["calibrated", *(f"{value:.3f}" for value in score.calibrated)]
+    assert len(section.all("circle", cls="raw")) == len(section.all("circle", cls="cal")) == 3
+    tables = section.one(cls="features").all("table")
+    assert [table.one("caption").text for table in tables] == ["margin", "wall contact"]
+    rows = [row for table in tables for row in table.all("tr")]
+    for row, label, value in zip(rows, LABELS, score.semantic, strict=True):
+        assert row.text == f"{label.partition('.')[2]} {percent(float(value))}"
+        assert float(row.one("rect", cls="fill").attributes["width"]) == pytest.approx(100 * value, abs=0.006)
+    assert "open series 250 ms read box 12 ms server, send to answer 1.50 s" in section.text
+    assert "image_path series/4 coordX 1.5 coordY -2.25 coordZ 30 site north" in section.text
+
+
+def test_failed_nodules_keep_code_sentence_and_mend(tmp_path: Path) -> None:
+    lost = failed(1, "The box ends early. Mend: send more slices.")
+    root = render(tmp_path, [scored(0), lost, failed(2, "", code="ROW")])
+    assert root.one("ul", cls="counts").text == "3 nodules 1 scored 2 failed"
+    rows = summary_rows(root)
+    assert rows[1] == ["2", "P001", "n1", "failed", "–", "BOX_SHORT"]
+    cells = [cell.text for cell in root.one("tr", id="nodule-1").children if isinstance(cell, Node)]
+    assert cells == [
+        "2",
+        "P001",
+        "n1",
+        "BOX_SHORT",
+        "The box ends early.",
+        "send more slices.",
+        "read box 500 ms",
+    ]
+    assert "1 × BOX_SHORT, 1 × ROW" in root.one("table", cls="failures").text
+    assert not root.all("article", id="nodule-1")
+
+
+def test_without_calibration_nothing_shows_nan(tmp_path: Path) -> None:
+    broken = scored(2)
+    score = dataclasses.replace(
+        score_of(broken),
+        malignancy=float("nan"),
+        raw=np.full(3, np.nan, np.float32),
+        semantic=np.full(4, np.nan, np.float32),
+        view_attention=np.full((3, 9), np.nan, np.float32),
+    )
+    outcomes = [dataclasses.replace(broken, score=score, seconds={"box": float("nan")})]
+    outcomes += [scored(n, calibrated=False) for n in range(2)]
+    stages = [StageTime("box", float("nan")), StageTime("run", 0.0, whole=True)]
+    root = render(tmp_path, outcomes, dataclasses.replace(INFO, calibrated=False), stages=stages)
+    source = (tmp_path / "report.html").read_text(encoding="utf-8")
+    text = re.sub(r"base64,[A-Za-z0-9+/=]+", "", source)
+    assert not re.search(r"\bnan\b|\binf\b", text, re.IGNORECASE)
+    assert [row[6] for row in summary_rows(root)] == ["raw"] * 3
+    assert summary_rows(root)[-1][4] == "–"
+    raw = score_of(outcomes[1]).raw
+    assert f"{raw.min():.3f}..{raw.max():.3f}" in [row[7] for row in summary_rows(root)]
+    assert "raw: this release has no calibration" in root.one("dl", cls="facts").text
+
+
+def test_page_is_self_contained_and_hostile_text_stays_text(tmp_path: Path) -> None:
+    info = dataclasses.replace(
+        INFO, release=HOSTILE, notice=HOSTILE, labels=(*LABELS[:3], f"wall contact.{HOSTILE}")
+    )
+    outcomes = [
+        dataclasses.replace(scored(0), nodule=nodule(0, HOSTILE, **{HOSTILE: HOSTILE})),
+        failed(1, f"{HOSTILE} Mend: {HOSTILE}", code=HOSTILE, pid=HOSTILE),
+    ]
+    stages = [StageTime(HOSTILE, 1.0, HOSTILE, HOSTILE)]
+    root = render(tmp_path, outcomes, info, stages=stages, title=HOSTILE, worklist=HOSTILE, command=HOSTILE)
+    everything = root.all()
+    allowed = {"img": 9, "script": 0, "link": 0, "iframe": 0, "object": 0, "form": 0}
+    assert {tag: len(root.all(tag)) for tag in allowed} == allowed
+    ids = [node.attributes["id"] for node in everything if "id" in node.attributes]
+    assert len(ids) == len(set(ids))
+    for node in everything:
+        for name, value in node.attributes.items():
+            assert not name.startswith("on")
+            if name in ("src", "href", "srcset", "action", "data", "poster", "xlink:href"):
+                assert value.startswith("data:image/png;base64,") or (value[0] == "#" and value[1:] in ids)
+    style = root.one("style").text
+    assert "url(" not in style and "@import" not in style
+    assert (
+        root.one("meta", **{"http-equiv": "Content-Security-Policy"})
+        .attributes["content"]
+        .startswith("default-src 'none'")
+    )
+    assert root.one("title").text == root.one("h1").text == HOSTILE
+    assert [row[1] for row in summary_rows(root)] == [HOSTILE, HOSTILE]
+
+
+def test_notice_is_in_plain_sight_and_only_where_set(tmp_path: Path) -> None:
+    info = dataclasses.replace(INFO, notice="Untrained demo weights.")
+    root = render(tmp_path, [scored(0), scored(1)], info)
+    first = next(child for child in root.one("header", cls="page").children if isinstance(child, Node))
+    assert (first.text, first.attributes["role"]) == ("Untrained demo weights.", "note")
+    assert all(
+        article.one("p", cls="notice").text == "Untrained demo weights." for article in root.all("article")
+    )
+    assert not render(tmp_path, [scored(0)]).all(cls="notice")
+
+
+def test_long_run_details_only_the_highest_and_every_failure(tmp_path: Path) -> None:
+    outcomes = [scored(n, views=False) for n in range(30)] + [failed(30 + n, "Gone.") for n in range(5)]
+    root = render(tmp_path, outcomes, detailed=4)
+    highest = sorted(outcomes[:30], key=lambda o: -score_of(o).malignancy)[:4]
+    shown = [article.attributes["id"] for article in root.all("article")]
+    assert shown == [f"nodule-{o.nodule.number}" for o in highest]
+    assert len(root.one("table", cls="failures").one("tbody").all("tr")) == 5
+    assert len(summary_rows(root)) == 35
+    assert len(root.one("table", cls="summary").all("a")) == 4 + 5
+    assert "Only the 4 of highest malignancy among 30 scored nodules are shown here" in root.text
+    assert not root.all("img") and len(root.all("figcaption")) == 36
+
+
+def test_many_worklist_columns_go_to_the_sections(tmp_path: Path) -> None:
+    further = {f"column{n}": f"value{n}" for n in range(9)}
+    outcome = dataclasses.replace(scored(0), nodule=nodule(0, **further))
+    root = render(tmp_path, [outcome])
+    assert summary_rows(root)[0][4:10] == [f"value{n}" for n in range(6)]
+    assert "3 further columns of the worklist" in root.one("table", cls="summary").one("caption").text
+    assert all(f"{name} {value}" in root.one("article").text for name, value in further.items())
+
+
+def test_stage_times_are_compared_with_the_whole_run(tmp_path: Path) -> None:
+    stages = [StageTime("encoder", 15.0, "server", "busy"), StageTime("whole run", 10.0, whole=True)]
+    root = render(tmp_path, [scored(n) for n in range(4)], stages=stages)
+    rows = root.one("table", cls="stages").one("tbody").all("tr")
+    assert rows[0].text == "encoder server 15.00 s 150.0 % 3.75 s busy"
+    assert rows[1].text == "whole run 10.00 s 100.0 % 2.50 s"
+    assert [float(row.one("rect", cls="fill").attributes["width"]) for row in rows] == [100, 66.67]
+    assert "do not add up to the wall time" in root.text
+    assert "0.4 nodules a second" in root.text
+    assert not render(tmp_path, [scored(0)]).all("table", cls="stages")
+
+
+def test_answers_of_another_release_are_pointed_out(tmp_path: Path) -> None:
+    outcome = scored(0)
+    odd = dataclasses.replace(score_of(outcome), release="rel-8", semantic=np.ones(3, np.float32))
+    root = render(tmp_path, [dataclasses.replace(outcome, score=odd), scored(1)])
+    assert "1 answer came from another release" in root.text
+    assert "answered by release rel-8" in root.one("article", id="nodule-0").text
+    assert "smooth –" in root.one("article", id="nodule-0").one(cls="features").text
+
+
+def test_tables_have_headers_and_pictures_have_words(tmp_path: Path) -> None:
+    root = render(tmp_path, [scored(0), failed(1, "Gone.")], stages=[StageTime("run", 1.0, whole=True)])
+    assert root.one("html").attributes["lang"] == "en"
+    for table in root.all("table"):
+        headers = table.all("th")
+        assert headers and all(th.attributes["scope"] in ("col", "row") for th in headers)
+    assert all(image.attributes["alt"] for image in root.all("img"))
+    for drawing in root.all("svg"):
+        assert "aria-label" in drawing.attributes or drawing.attributes["aria-hidden"] == "true"
+    head = root.one("table", cls="summary").one("thead").all("th")
+    assert len(head) == len(summary_rows(root)[0])
+
+
+def test_empty_run_and_lost_old_file(tmp_path: Path) -> None:
+    root = render(tmp_path, [])
+    assert root.one("ul", cls="counts").text == "0 nodules 0 scored 0 failed"
+    before = (tmp_path / "report.html").read_bytes()
+    short = dataclasses.replace(scored(0), views=np.zeros((2, 50, 50), np.float32))
+    with pytest.raises(ValueError):
+        write_report(tmp_path / "report.html", [short], INFO)
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+    assert (tmp_path / "report.html").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0, "0.000"),
+        (1.0, "1.000"),
+        (0.0001, "<0.001"),
+        (0.99999, ">0.999"),
+        (0.0005, "0.001"),
+        (0.25, "0.250"),
+    ],
+)
+def test_malignancy_is_never_rounded_to_certainty(tmp_path: Path, value: float, shown: str) -> None:
+    outcome = scored(0)
+    score = dataclasses.replace(score_of(outcome), malignancy=value)
+    assert summary_rows(render(tmp_path, [dataclasses.replace(outcome, score=score)]))[0][4] == shown
+
+
+def test_letters_at_the_edges_are_where_the_views_lead() -> None:
+    """A cube that grows toward L, P or S must grow toward that letter in every view that shows it."""
+    assert [facts.technical for facts in view_facts()] == list(VIEW_NAMES)
+    assert len({facts.name for facts in view_facts()}) == 9
+    ramp = np.linspace(0, 1, 100, dtype=np.float32)
+    for axis, (low, high) in enumerate((("I", "S"), ("A", "P"), ("R", "L"))):
+        shape = [1, 1, 1]
+        shape[axis] = 100
+        views = nine_views(np.ascontiguousarray(np.broadcast_to(ramp.reshape(shape), (100, 100, 100))))
+        for facts, view in zip(view_facts(), views, strict=True):
+            seen = view[::-1] if facts.flip else view
+            down = seen[-6].mean() - seen[5].mean()
+            across = seen[:, -6].mean() - seen[:, 5].mean()
+            for growth, before, after in ((down, facts.top, facts.bottom), (across, facts.left, facts.right)):
+                ends = (before, after) if growth > 0.05 else (after, before)
+                assert (low in ends[0] and high in ends[1]) == (abs(growth) > 0.05), facts
+            assert "I" not in facts.top  # the head is up
