@@ -31,7 +31,8 @@ def run_demo(out: Path, release: Path = RELEASE, seed: int = 7) -> Run:
     """
     began = time.perf_counter()
     console = Console()
-    worklist = _worklist(out, seed, console)
+    with console.status("making a synthetic chest CT"):
+        worklist = make_worklist(out, seed)
     with console.status("starting Triton"), TritonProcess(Release.open(release), _ANY_PORTS) as server:
         console.print(f"Triton serves release {server.release.id}: {server.release.manifest['notice']}")
         nodules = read_worklist(worklist)
@@ -56,15 +57,13 @@ def run_demo(out: Path, release: Path = RELEASE, seed: int = 7) -> Run:
 _ANY_PORTS = Endpoints(grpc=0, http=0, metrics=0)
 
 
-def _worklist(out: Path, seed: int, console: Console) -> Path:
-    """The worklist of the phantom; the CT is made once for each seed."""
+def make_worklist(out: Path, seed: int = 7) -> Path:
+    """The worklist of a phantom as DICOM files in `out`; made once for each seed."""
     series, worklist = out / f"ct-{seed}", out / f"worklist-{seed}.csv"
     if not worklist.is_file():  # it is written last, so that it stands for a whole series
-        with console.status("making a synthetic chest CT"):
-            phantom = make_phantom(seed)
-            files = write_dicom(phantom, series)
-            write_worklist(phantom, series, worklist)
-        console.print(f"made a synthetic chest CT: {len(files)} DICOM files in {series}", highlight=False)
+        phantom = make_phantom(seed)
+        write_dicom(phantom, series)
+        write_worklist(phantom, series, worklist)
     return worklist
 
 

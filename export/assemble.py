@@ -102,7 +102,7 @@ def _write(
         "notice": notice,
         "preprocessing": PREPROCESSING_VERSION,
     }
-    _write_repository(work / REPOSITORY, facts, checkpoint.dimensions.out)
+    write_repository(work / REPOSITORY, facts, checkpoint.dimensions.out)
     encoder.rename(work / REPOSITORY / "nodule_encoder" / "1" / "encoder.onnx")
     similarity = work / REPOSITORY / "nodule_similarity" / "1"
     bank.save(similarity / "text_bank.npz")
@@ -131,7 +131,14 @@ def _text_and_proof(
     return TextBank(np.stack(texts), scale, np.array(features.groups, np.int64)), parity
 
 
-def _write_repository(repository: Path, facts: dict[str, Any], embedding: int) -> None:
+def write_repository(repository: Path, facts: dict[str, Any], embedding: int) -> None:
+    """Write the model repository of a release, all but its weights and its stamps.
+
+    Args:
+        repository: the folder to make.
+        facts: what clients are told: folds, calibrated, labels, notice, preprocessing.
+        embedding: width of the nodule's embedding.
+    """
     source = resources.files("noduleserve.model_repository")
     names = {
         "max_batch": MAX_BATCH,

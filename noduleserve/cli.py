@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,7 +15,6 @@ from rich.console import Console
 
 from . import __version__
 from .errors import NoduleserveError
-from .progress import score_with_progress, summary_lines
 from .release import Release
 
 _EPILOG = "Full documentation: README.md. Every error has a stable code, what is wrong and how to mend it."
@@ -202,6 +202,7 @@ def score(
     """
     from noduleserve.client.run import Options
     from noduleserve.client.worklist import read_worklist
+    from noduleserve.progress import score_with_progress, summary_lines
 
     if (server is None) == (release is None):
         raise typer.BadParameter("give one of --server and --release", param_hint="--server / --release")
@@ -238,6 +239,48 @@ def demo(
     run = run_demo(out, release or RELEASE, seed)
     if run.counts["scored"] != len(run.outcomes):
         raise typer.Exit(3)
+
+
+bench = typer.Typer(no_args_is_help=True, help="Measure speed as a ratio to a baseline in the same run.")
+app.add_typer(bench, name="bench")
+
+
+@bench.command("preprocessing")
+def bench_preprocessing(
+    turns: Annotated[int, typer.Option(min=1, help="How often each way is timed.")] = 7,
+) -> None:
+    """Views and cube on one core, against the straightforward way with scipy."""
+    try:
+        from noduleserve.benchmarks.preprocessing import bench_preprocessing as measure
+    except ModuleNotFoundError as error:
+        raise _extra_missing(error, "bench") from None
+    from noduleserve.benchmarks.measure import table
+
+    print(table(measure(turns)))
+
+
+@bench.command("serving")
+def bench_serving(
+    release: Annotated[Path, typer.Argument(help="A release of target `embedded`.")],
+    worklist: Annotated[Path | None, typer.Option(help="Nodules of your own; default: the phantom's.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Nodules of one turn.")] = 40,
+    turns: Annotated[int, typer.Option(min=1, help="How often each way is timed.")] = 3,
+) -> None:
+    """The whole way, DICOM on disk to results, against the bare encoder on the same cores.
+
+    Example:
+
+        noduleserve bench serving releases/may --worklist tonight.csv
+    """
+    from noduleserve.benchmarks.measure import table
+    from noduleserve.benchmarks.serving import bench_serving as measure
+    from noduleserve.client.worklist import read_worklist
+    from noduleserve.demo.command import make_worklist
+
+    with tempfile.TemporaryDirectory() as folder:
+        nodules = read_worklist(worklist or make_worklist(Path(folder)))
+        ratios = measure(Release.open(release), nodules, count, turns, _err.print)
+    print(table(ratios))
 
 
 @contextlib.contextmanager

@@ -1,8 +1,11 @@
-"""Asking a server over gRPC whether it is ready for nodules."""
+"""Asking a server over gRPC: is it ready for nodules, and has it answered those it got?"""
 
 from __future__ import annotations
 
+import contextlib
+
 import grpc
+import numpy as np
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc import service_pb2_grpc
 
@@ -19,3 +22,28 @@ def is_ready(address: str, timeout: float = 1.0) -> bool:
             return bool(stub.ModelReady(messages.ModelReadyRequest(name=ENSEMBLE), timeout=timeout).ready)
         except grpc.RpcError:
             return False
+
+
+def flush(address: str, timeout: float) -> None:
+    """Return when a server has answered every nodule that it was sent so far, or after the timeout (seconds).
+
+    Each model takes what it is sent first in, first out: a nodule sent now is answered after all of those.
+    """
+    with grpc.insecure_channel(address) as channel, contextlib.suppress(grpc.RpcError):
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        stub.ModelInfer(_smallest_nodule(), timeout=timeout)
+
+
+def _smallest_nodule() -> messages.ModelInferRequest:
+    """The centre of a volume of one voxel of 1 mm."""
+    request = messages.ModelInferRequest(model_name=ENSEMBLE)
+    for name, datatype, array in (
+        ("VOXELS", "INT16", np.zeros((1, 1, 1, 1), np.int16)),
+        ("BOX_START", "INT32", np.zeros((1, 3), np.int32)),
+        ("VOLUME_SHAPE", "INT32", np.ones((1, 3), np.int32)),
+        ("VOLUME_AFFINE", "FP64", np.eye(4)[None]),
+        ("NODULE_CENTER", "FP64", np.zeros((1, 3))),
+    ):
+        request.inputs.add(name=name, datatype=datatype, shape=array.shape)
+        request.raw_input_contents.append(array.tobytes())
+    return request

@@ -20,10 +20,11 @@ from types import TracebackType
 from noduleserve.errors import ServerError
 from noduleserve.release import Release
 
-from .health import is_ready
+from .health import flush, is_ready
 from .triton import find_triton
 
 _SHM = Path("/dev/shm")
+_LIBC = ctypes.CDLL(None)  # loaded before any fork: a child of a process with threads must not load libraries
 _PR_SET_PDEATHSIG = 1
 
 
@@ -85,8 +86,9 @@ class TritonProcess:
     """Triton serving one release.
 
     The life of it: `start` checks the release, finds Triton and starts it; `wait_ready` returns when the ensemble
-    answers, or raises with Triton's own words; `stop` asks it to end, lets requests in flight finish, and kills what
-    is left.  As a context manager it does all three.  Should this process be killed outright, the kernel ends Triton.
+    answers, or raises with Triton's own words; `drain` returns when the nodules in flight are answered; `stop` asks it
+    to end, and kills what is left.  As a context manager it starts, waits and stops.  Should this process be killed
+    outright, the kernel ends Triton.
 
     Start it from the main thread: the kernel ties Triton's life to the thread that started it.
     """
@@ -207,11 +209,19 @@ class TritonProcess:
             "SERVER_DIED", f"Triton ended with status {self.returncode()}: {self._reason()}", self._where()
         )
 
+    def drain(self, timeout: float = 20.0) -> None:
+        """Return when Triton has answered the nodules that it was sent so far, or after the timeout (seconds).
+
+        Told to end, Triton answers what a model is computing, but refuses a nodule that is on its way from one model
+        of the ensemble to the next.
+        """
+        flush(self.endpoints.address, timeout)
+
     def stop(self, timeout: float = 30.0) -> None:
         """End Triton and everything it started; harmless where it has ended or never started.
 
         Args:
-            timeout: seconds that requests in flight have to finish before what is left is killed.
+            timeout: seconds that Triton has before what is left is killed.
         """
         if self._process:
             if self._process.poll() is None:
@@ -240,4 +250,4 @@ class TritonProcess:
 
 def _die_with_parent() -> None:
     """Runs in the child before Triton: ask the kernel for SIGTERM when the parent dies, however it dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

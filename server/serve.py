@@ -21,7 +21,7 @@ def serve(
     ready_timeout: float = 120.0,
     tell: Callable[[str], None] = print,
 ) -> None:
-    """Serve a release until SIGTERM or SIGINT; returns when everything has ended.
+    """Serve a release until SIGTERM or SIGINT; returns when the nodules in flight are answered and all has ended.
 
     Args:
         release: what to serve.
@@ -45,6 +45,7 @@ def serve(
         while not asked_to_stop.wait(0.5):
             if process.returncode() is not None:
                 raise process.failure()
+        process.drain()
     finally:
         process.stop()
         for number, handler in previous.items():

@@ -83,8 +83,8 @@ def _from_wheel(backends: Path) -> Triton:
         (f"--backend-directory={backends}",),
         {
             "LD_LIBRARY_PATH": ":".join(search),
-            "PYTHONPATH": str(package.parent),
-            "PYTHONHOME": sys.base_prefix,
+            # The stub heeds neither PYTHONHOME nor PYTHONPATH: its packages are those of the first python3 on PATH.
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         },
     )
 

@@ -33,16 +33,20 @@ _READY = re.compile(
 )
 
 
-def command(*arguments: object, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+def command(*arguments: object, timeout: float = 120.0, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `noduleserve ...` as a person does."""
-    line = [str(COMMAND), *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=timeout, check=False)
+    line, variables = [str(COMMAND), *map(str, arguments)], os.environ | environment
+    return subprocess.run(line, capture_output=True, text=True, timeout=timeout, check=False, env=variables)
 
 
 def export_by_command(checkpoint: Path, out: Path, *options: object, timeout: float = 120.0) -> Path:
-    """`noduleserve export`, which must succeed."""
-    done = command("export", checkpoint, "--out", out, *options, timeout=timeout)
+    """`noduleserve export`, which must succeed and leave nothing anywhere but in the release."""
+    home = out.parent / f"home of {out.name}"
+    home.mkdir()
+    line = ("export", checkpoint, "--out", out, *options)
+    done = command(*line, timeout=timeout, HOME=str(home), TMPDIR=str(home))
     assert done.returncode == 0, done.stderr
+    assert list(home.iterdir()) == []
     return out
 
 
@@ -111,7 +115,7 @@ def session_of(triton: int) -> list[str]:
 
 
 class Serving:
-    """`noduleserve serve RELEASE` on free ports, with a TMPDIR of its own; killed at the end, if it still runs."""
+    """`noduleserve serve RELEASE` on free ports, HOME and TMPDIR being a folder of its own; ended with the block."""
 
     def __init__(self, release: Path, folder: Path, *options: object, path: str | None = None) -> None:
         self.tmp, self.log = folder / "tmp", folder / "triton.log"
@@ -120,7 +124,9 @@ class Serving:
         for name in ("--grpc-port", "--http-port", "--metrics-port"):
             if name not in line:
                 line += [name, "0"]
-        environment = os.environ | {"TMPDIR": str(self.tmp)} | ({"PATH": path} if path else {})
+        environment = os.environ | {"TMPDIR": str(self.tmp), "HOME": str(self.tmp)}
+        if path:
+            environment["PATH"] = path
         self._errors = (folder / "stderr").open("w+")
         self.process = subprocess.Popen(
             line, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=environment

@@ -18,6 +18,7 @@ from noduleserve.client.run import Run, score_worklist
 from noduleserve.client.volume import Volume
 from noduleserve.client.worklist import read_worklist
 from noduleserve.preprocessing import Box, required_box
+from noduleserve.release import Release
 from reference import plain
 from serving import (
     Inputs,
@@ -219,7 +220,7 @@ def test_the_stock_client_gets_the_same(published: Serving, alone: Any) -> None:
         inputs.append(tensor)
     with stock.InferenceServerClient(published.address) as client:
         answer = client.infer("nodule_score", inputs)
-        # BYTES with a label file are classified on request: Triton names the semantic values itself
+        # Classified on request: Triton itself names the semantic values, from the label file.
         classes = [stock.InferRequestedOutput("SEMANTIC", class_count=8)]
         named = client.infer("nodule_score", inputs, outputs=classes).as_numpy("SEMANTIC")
     np.testing.assert_allclose(answer.as_numpy("MALIGNANCY_RAW")[0], wanted[0, :5], atol=1e-6, rtol=0)
@@ -246,12 +247,15 @@ def unmerged_checkpoint(shared: Path, published_release: Path, tmp_path_factory:
     return folder
 
 
-@pytest.mark.parametrize("state", ["auto", "unmerged"])
 def test_unmerged_weights_on_a_private_server(
-    unmerged_checkpoint: Path, features: Path, real_worklist: Path, expected: Any, state: str, tmp_path: Path
+    unmerged_checkpoint: Path, features: Path, real_worklist: Path, expected: Any, tmp_path: Path
 ) -> None:
-    release, results = tmp_path / "release", tmp_path / "results.csv"
-    export_by_command(unmerged_checkpoint, release, "--features", features, "--lora-state", state)
-    done = command("score", real_worklist, "--release", release, "--out", results)
+    told, found, results = tmp_path / "told", tmp_path / "found", tmp_path / "results.csv"
+    export_by_command(unmerged_checkpoint, told, "--features", features, "--lora-state", "unmerged")
+    export_by_command(unmerged_checkpoint, found, "--features", features)
+    assert Release.open(found).manifest["checkpoint"]["lora_state"] == "unmerged"
+    # What is found out must lead to the very same files, so that one of the two needs to be served.
+    assert Release.open(found).manifest["files"] == Release.open(told).manifest["files"]
+    done = command("score", real_worklist, "--release", found, "--out", results)
     assert done.returncode == 0, done.stderr
     assert_published(results, expected)
