@@ -24,6 +24,8 @@ OUTPUTS = (
     "VIEW_ATTENTION",
     "RELEASE",
 )
+# What Triton says to a nodule that comes, or is on its way between two models, while it ends.
+_ENDING = ("Server is stopping", f"Request for unknown model: '{ENSEMBLE}' has no available versions")
 _NUMPY: dict[str, np.dtype[Any]] = {
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
@@ -98,10 +100,12 @@ def score_of(response: pb.ModelInferResponse, info: ReleaseInfo) -> Score:
         "RELEASE": (1, 1),
     }
     wrong = [name for name, shape in shapes.items() if name not in arrays or arrays[name].shape != shape]
-    if wrong or "EMBEDDING" not in arrays:
+    if "EMBEDDING" not in arrays or arrays["EMBEDDING"].shape[:-1] != (1, folds):
+        wrong.append("EMBEDDING")
+    if wrong:
         raise ServerError(
             "ANSWER_MALFORMED",
-            f"The answer lacks {', '.join(wrong) or 'EMBEDDING'} in the shape that the release promises.",
+            f"The answer lacks {', '.join(wrong)} in the shape that the release promises.",
             "Check that the server is a noduleserve release and nothing stands in between.",
         )
     release = str(arrays["RELEASE"][0, 0])
@@ -126,8 +130,17 @@ def score_of(response: pb.ModelInferResponse, info: ReleaseInfo) -> Score:
 
 
 def refusal_of(message: str) -> RequestRefused:
-    """The error that a server's message for one request means; Triton's own refusals get the code SERVER_REFUSED."""
+    """The error that a server's message for one request means.
+
+    Triton's own refusals get the code SERVER_REFUSED, or SERVER_STOPPING where it is about to end.
+    """
     found = parse_refusal(message)
+    if found is None and any(words in message for words in _ENDING):
+        return RequestRefused(
+            "SERVER_STOPPING",
+            "The server was told to end before it scored this nodule.",
+            "Score this nodule again when a server runs.",
+        )
     if found is None:
         return RequestRefused("SERVER_REFUSED", message.strip() or "The server gave no reason.")
     code, sentence = found

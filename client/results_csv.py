@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+
+from noduleserve.errors import NoduleserveError
 
 from .results import Outcome, ReleaseInfo, Score
 
@@ -34,8 +38,15 @@ class ResultsCsv:
         self._next = 0
 
     def __enter__(self) -> ResultsCsv:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._part.open("w", newline="", encoding="utf-8")
+        try:
+            if self._path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._part.open("w", newline="", encoding="utf-8")
+        except OSError as error:
+            raise NoduleserveError(
+                "RESULTS_UNWRITABLE", f"{self._path} cannot be written ({error.strerror}).", "Check --out."
+            ) from None
         self._writer = csv.writer(self._file)
         self._writer.writerow([*self._columns, *score_columns(self._info), *STATUS_COLUMNS])
         return self

@@ -90,7 +90,7 @@ async def _score(
 ) -> Run:
     async with ScoreStream(server, options.deadline) as stream:
         info = await stream.describe()
-        before = await stream.statistics()
+        before = await _statistics_or_none(stream)
         scoring = Scoring(stream, info, in_flight=options.in_flight, views=options.views)
         columns = list(nodules[0].columns) if nodules else []
         outcomes: list[Outcome] = []
@@ -109,7 +109,7 @@ async def _score(
 
 
 async def _statistics_or_none(stream: ScoreStream) -> pb.ModelStatisticsResponse | None:
-    """Figures for the report; a server that has gone away by now must not cost the run its results."""
+    """Figures for the report; a server that does not give them must not cost the run its results."""
     try:
         return await stream.statistics()
     except Exception:
@@ -127,9 +127,11 @@ def _client_stages(outcomes: Sequence[Outcome]) -> list[StageTime]:
     ]
 
 
-def _server_stages(before: pb.ModelStatisticsResponse, after: pb.ModelStatisticsResponse | None) -> list[StageTime]:
+def _server_stages(
+    before: pb.ModelStatisticsResponse | None, after: pb.ModelStatisticsResponse | None
+) -> list[StageTime]:
     stages: list[StageTime] = []
-    if after is None:
+    if before is None or after is None:
         return stages
     for name in _SERVER_STAGES:
         early, late = ({m.name: m.inference_stats for m in s.model_stats}.get(name) for s in (before, after))

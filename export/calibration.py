@@ -76,9 +76,9 @@ def convert_calibration(folder: Path) -> list[Path]:
                 f"{where} is not a fitted beta calibration: {reason}",
                 "Install the extra noduleserve[calibration], or fit this fold's calibration again.",
             )
+        _checked(done.stdout, where)
         target = file.parent / FILE
         target.write_text(done.stdout)
-        _numbers(target)
         written.append(target)
     return written
 
@@ -88,11 +88,14 @@ def _pickles(folder: Path) -> list[Path]:
 
 
 def _numbers(file: Path) -> Numbers:
-    where = f"{file.parent.name}/{file.name}"
+    return _checked(file.read_bytes(), f"{file.parent.name}/{file.name}")
+
+
+def _checked(text: str | bytes, where: str) -> Numbers:
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(text)
         numbers = {key: float(content[key]) for key in "abc"}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise _invalid(where, f"it does not hold the numbers a, b and c ({error})") from None
     if content.get("kind") != "beta" or not all(math.isfinite(v) for v in numbers.values()):
         raise _invalid(where, "it is not of the kind beta with finite numbers")

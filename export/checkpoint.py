@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import math
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,13 +77,13 @@ def read_checkpoint(
         sha256[where] = _sha256(file)
     dimensions = Dimensions.of(states[0], files[0].relative_to(folder).as_posix())
     for file, state in zip(files, states, strict=True):
-        check_state(state, dimensions, int(args["r"]), file.relative_to(folder).as_posix())
+        check_state(state, dimensions, args["r"], file.relative_to(folder).as_posix())
     _same_lora_layers(states)
-    scale = lora.scaling(int(args["r"]), float(args["alpha"]))
+    scale = lora.scaling(args["r"], args["alpha"])
     decided_by = "--lora-state"
     if lora_state == "auto":
         tell("finding out whether LoRA is merged")
-        base_state = _read_state(base, base.name) if base else None
+        base_state = _read_base(base, states[0]) if base else None
         lora_state, decided_by = lora.detect_state(states, scale, base_state), "base" if base else "folds"
     merged = tuple(
         lora.merged_state(state, scale, lora_state, twice=reproduce_published and fold == 0)
@@ -98,7 +99,7 @@ def read_args(folder: Path) -> dict[str, Any]:
         CheckpointError: CHECKPOINT_NOT_FOUND, CHECKPOINT_ARGS, CHECKPOINT_TUNING.
     """
     try:
-        text = (folder / "args.txt").read_text()
+        content = (folder / "args.txt").read_bytes()
     except OSError:
         raise CheckpointError(
             "CHECKPOINT_NOT_FOUND",
@@ -106,11 +107,11 @@ def read_args(folder: Path) -> dict[str, Any]:
             "Name the folder that holds args.txt and fold_0, fold_1, ...",
         ) from None
     try:
-        call = ast.parse(text.strip(), mode="eval").body
+        call = ast.parse(content.decode().strip(), mode="eval").body
         if not isinstance(call, ast.Call) or call.args or ast.unparse(call.func) != "Namespace":
             raise ValueError("it is not Namespace(key=value, ...)")
         args = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:  # what `ast` may raise
         raise CheckpointError("CHECKPOINT_ARGS", f"args.txt cannot be read: {error}.") from None
     missing = [key for key in ("n_splits", "tuning", "r", "alpha") if key not in args]
     if missing:
@@ -121,16 +122,21 @@ def read_args(folder: Path) -> dict[str, Any]:
             f"args.txt says tuning={args['tuning']!r}; only 'lora' checkpoints are read so far.",
             "Export a checkpoint that was fine-tuned with LoRA.",
         )
+    for key in ("n_splits", "r"):
+        if type(args[key]) is not int or args[key] < 1:
+            raise CheckpointError("CHECKPOINT_ARGS", f"args.txt says {key}={args[key]!r}, which is not a count.")
+    if type(args["alpha"]) not in (int, float) or not math.isfinite(args["alpha"]):
+        raise CheckpointError("CHECKPOINT_ARGS", f"args.txt says alpha={args['alpha']!r}, which is not a number.")
     return args
 
 
 def _fold_files(folder: Path, args: dict[str, Any]) -> list[Path]:
-    files = [folder / f"fold_{k}" / "best_both.pt" for k in range(int(args["n_splits"]))]
+    files = [folder / f"fold_{k}" / "best_both.pt" for k in range(args["n_splits"])]
     missing = [f.relative_to(folder).as_posix() for f in files if not f.is_file()]
-    if missing or not files:
+    if missing:
         raise CheckpointError(
             "CHECKPOINT_FOLDS",
-            f"args.txt says n_splits={args['n_splits']}, but {', '.join(missing) or 'no fold'} is not there.",
+            f"args.txt says n_splits={args['n_splits']}, but {', '.join(missing)} is not there.",
             "Copy the missing folds; an ensemble of fewer folds than were trained would give other scores.",
         )
     extra = sorted(p.name for p in folder.glob("fold_*") if p.is_dir() and p / "best_both.pt" not in files)
@@ -143,8 +149,20 @@ def _fold_files(folder: Path, args: dict[str, Any]) -> list[Path]:
     return files
 
 
-def _read_state(file: Path, where: str) -> State:
-    """Read one fold without running any code that a pickle may hold."""
+def _read_base(file: Path, fold: State) -> State:
+    """Read the weights before fine-tuning: those of the layers that carry LoRA must be there."""
+    state = _read_state(file, file.name, bare=True)
+    for key in (f"{layer}.weight" for layer in lora.lora_layers(fold)):
+        if key not in state:
+            raise CheckpointError("CHECKPOINT_KEYS", f"{file.name} has no {key}.", "Name the base of this checkpoint.")
+        if state[key].shape != fold[key].shape:
+            shapes = f"{list(state[key].shape)}, not {list(fold[key].shape)}"
+            raise CheckpointError("CHECKPOINT_SHAPES", f"{file.name}: {key} has the shape {shapes}.")
+    return state
+
+
+def _read_state(file: Path, where: str, *, bare: bool = False) -> State:
+    """Read one file without running any code that a pickle may hold; where `bare`, a state without "model" will do."""
     try:
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
@@ -160,7 +178,7 @@ def _read_state(file: Path, where: str) -> State:
             f"{where} cannot be read: {reason}.",
             "Copy the file again; it may be cut short.",
         ) from None
-    state = content.get("model") if isinstance(content, dict) else None
+    state = content.get("model", content if bare else None) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
         raise CheckpointError("CHECKPOINT_KEYS", f'{where} is not {{"model": state_dict}}.')
     wrong = [key for key, tensor in state.items() if tensor.dtype != torch.float32]

@@ -52,7 +52,7 @@ def read_features(path: Path | None = None) -> Features:
     try:
         text = path.read_text() if path else resources.files(__package__).joinpath("features.yaml").read_text()
         content = yaml.safe_load(text)
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError("FEATURES_UNREADABLE", f"{name} cannot be read: {reason}") from None
     if not isinstance(content, dict) or content.get("version") != VERSION:

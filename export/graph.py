@@ -81,7 +81,7 @@ class GraphWriter:
     def model(
         self, inputs: dict[str, Sequence[str | int]], outputs: dict[str, Sequence[str | int]], doc: str
     ) -> onnx.ModelProto:
-        """The finished model, checked by ONNX's own checker and shape inference."""
+        """The finished model."""
 
         def values(table: dict[str, Sequence[str | int]]) -> list[onnx.ValueInfoProto]:
             return [helper.make_tensor_value_info(n, TensorProto.FLOAT, list(s)) for n, s in table.items()]

@@ -64,6 +64,13 @@ class Dimensions:
             raise CheckpointError("CHECKPOINT_SHAPES", f"{where}: a weight has the wrong number of axes.") from None
         image = Tower(image_width, _layers(state, "vision_model.transformer"))
         text = Tower(text_width, _layers(state, "transformer"))
+        for name, tower in (("vision_model.transformer", image), ("transformer", text)):
+            if not tower.layers:
+                raise CheckpointError(
+                    "CHECKPOINT_KEYS",
+                    f"{where} has no {name}.resblocks.",
+                    "Is it a checkpoint of this method, and whole?",
+                )
         if image_width % HEAD_WIDTH or text_width % HEAD_WIDTH or not patch or IMAGE_SIZE % patch:
             raise CheckpointError(
                 "CHECKPOINT_SHAPES",
@@ -108,7 +115,7 @@ def check_state(state: Mapping[str, NDArray], dimensions: Dimensions, rank: int,
     """
     plain = dimensions.shapes({})
     lora = {k.removesuffix(".w_lora_A"): rank for k in state if k.endswith(".w_lora_A")}
-    strange = sorted(layer for layer in lora if f"{layer}.weight" not in plain)
+    strange = {layer for layer in lora if len(plain.get(f"{layer}.weight", ())) != 2}  # of no layer, or of no matrix
     table = dimensions.shapes({layer: r for layer, r in lora.items() if layer not in strange})
     missing, unknown = sorted(set(table) - set(state)), sorted(set(state) - set(table))
     if missing or unknown:

@@ -89,7 +89,7 @@ def _vote(folds: Sequence[State], base: State | None, layer: str, scale: float) 
     bases = (without[0], weights[0]) if base is None else (base[f"{layer}.weight"],) * 2
     size = float(np.abs(weights[0]).max()) or 1.0
     spreads = [
-        max(float(np.abs(candidate - reference).max()) for candidate in candidates) / size
+        float(np.max([np.abs(candidate - reference).max() for candidate in candidates])) / size  # NaN stays NaN
         for candidates, reference in zip((without, weights), bases, strict=True)
     ]
     return spreads[0], spreads[1]

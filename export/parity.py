@@ -114,7 +114,8 @@ def _over_batches(encoder: Encoder, views: NDArray[np.float32], together: NDArra
     """How far a nodule's probability moves when it is alone, and when it has another slot of the batch."""
     alone = [probability(encoder(views[i : i + 1])[2]) for i in range(len(views))]
     turned = probability(encoder(np.roll(views, 1, axis=0))[2])
-    return max(_difference(np.concatenate(alone), together), _difference(np.roll(turned, -1, axis=0), together))
+    differences = _difference(np.concatenate(alone), together), _difference(np.roll(turned, -1, axis=0), together)
+    return float(np.max(differences))  # unlike max(), it lets no NaN go
 
 
 def _difference(a: NDArray, b: NDArray) -> float:

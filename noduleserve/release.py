@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .errors import ReleaseError
@@ -58,14 +59,13 @@ class Release:
             ReleaseError: RELEASE_NOT_FOUND, RELEASE_FORMAT, RELEASE_EDITED.
         """
         manifest = _read_manifest(folder)
-        differing = _differing_files(folder, manifest["files"])
+        if release_id(manifest) != manifest.get("release_id"):
+            raise _edited(f"{MANIFEST} does not hash to its release id")
+        if not isinstance(manifest.get("files"), dict):
+            raise _edited(f"{MANIFEST} lists no files")
+        differing = _differing_files(folder, manifest)
         if differing:
             raise _edited("; ".join(differing[:5]) + ("; ..." if len(differing) > 5 else ""))
-        if release_id(manifest) != manifest["release_id"]:
-            raise _edited(f"{MANIFEST} does not hash to its release id")
-        stamps = sorted((folder / REPOSITORY).glob(f"*/1/{STAMP}"))
-        if not stamps or any(stamp.read_text() != manifest["release_id"] for stamp in stamps):
-            raise _edited("a model carries another release id")
         return cls(folder, manifest)
 
 
@@ -78,8 +78,8 @@ def seal(folder: Path, manifest: dict[str, Any]) -> Release:
     """
     manifest = manifest | {"format": FORMAT, "files": {p: _sha256(folder / p) for p in _content(folder)}}
     manifest["release_id"] = release_id(manifest)
-    for model in sorted((folder / REPOSITORY).iterdir()):
-        (model / "1" / STAMP).write_text(manifest["release_id"])
+    for stamp in _stamps(manifest["files"]):
+        (folder / stamp).write_text(manifest["release_id"])
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     return Release.open(folder)
 
@@ -113,12 +113,21 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _content(folder: Path) -> list[str]:
-    """Paths, relative and sorted, of the files that the release id covers."""
+    """Paths, relative and sorted, of the files of a release, its manifest left out."""
     paths = (p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
-    return sorted(p.as_posix() for p in paths if p.name not in (MANIFEST, STAMP) and _MADE_BY_PYTHON not in p.parts)
+    return sorted(p.as_posix() for p in paths if p != Path(MANIFEST) and _MADE_BY_PYTHON not in p.parts)
 
 
-def _differing_files(folder: Path, expected: dict[str, str]) -> list[str]:
+def _stamps(files: Iterable[str]) -> list[str]:
+    """Paths of the RELEASE files: one in each model."""
+    paths = (PurePosixPath(file).parts for file in files)
+    models = sorted({parts[1] for parts in paths if parts[0] == REPOSITORY and len(parts) > 2})
+    return [f"{REPOSITORY}/{model}/1/{STAMP}" for model in models]
+
+
+def _differing_files(folder: Path, manifest: dict[str, Any]) -> list[str]:
+    stamp_sha256 = hashlib.sha256(manifest["release_id"].encode()).hexdigest()
+    expected = manifest["files"] | dict.fromkeys(_stamps(manifest["files"]), stamp_sha256)
     present = set(_content(folder))
     differing = [f"{path} is missing" for path in sorted(set(expected) - present)]
     differing += [f"{path} was added" for path in sorted(present - set(expected))]

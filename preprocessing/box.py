@@ -12,7 +12,7 @@ from .geometry import VolumeGeometry
 from .lattice import Lattice
 
 HALF_CUBE = 50
-_ROUNDING = 1e-9  # voxels; a point that rounding error alone puts beyond a voxel needs no neighbour there
+_ROUNDING = 1e-9  # voxels; rounding error alone puts no point beyond a voxel, and no centre beyond a border
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +67,9 @@ def required_box(geometry: VolumeGeometry, center: ArrayLike) -> Box:
 
 def require_inside(geometry: VolumeGeometry, center: ArrayLike) -> None:
     """Refuse a centre that lies in no voxel of the volume (CENTER_OUTSIDE)."""
-    voxel = geometry.voxel_of(center)
-    if (voxel < -0.5).any() or (voxel > geometry.shape - 0.5).any():
+    with np.errstate(over="ignore", invalid="ignore"):  # a centre beyond all bounds may come out as infinity or NaN
+        voxel = geometry.voxel_of(center)
+    if not ((voxel >= -0.5 - _ROUNDING) & (voxel <= geometry.shape - 0.5 + _ROUNDING)).all():
         place = ", ".join(f"{v:.1f}" for v in voxel)
         size = " x ".join(str(n) for n in geometry.shape.tolist())
         raise BadRequest("CENTER_OUTSIDE", f"The nodule's centre is at voxel ({place}) of a volume of {size} voxels.")

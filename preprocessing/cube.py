@@ -12,7 +12,7 @@ from .geometry import VolumeGeometry
 from .lattice import Lattice
 
 CUBE = 2 * HALF_CUBE
-_ALIGNED = 1e-6  # voxels; an off-axis drift below this over the whole cube cannot move a value by 1e-3 HU
+_ALIGNED = 5e-8  # voxels; an off-axis drift below this over the whole cube cannot move a value by 1e-3 HU
 
 
 class _Points(NamedTuple):

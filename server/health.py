@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 
 import grpc
 import numpy as np
@@ -22,6 +23,15 @@ def is_ready(address: str, timeout: float = 1.0) -> bool:
             return bool(stub.ModelReady(messages.ModelReadyRequest(name=ENSEMBLE), timeout=timeout).ready)
         except grpc.RpcError:
             return False
+
+
+def is_listening(host: str, port: int, timeout: float = 1.0) -> bool:
+    """Whether something accepts TCP connections there."""
+    try:
+        with socket.create_connection((host, port), timeout):
+            return True
+    except OSError:
+        return False
 
 
 def flush(address: str, timeout: float) -> None:

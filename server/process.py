@@ -20,12 +20,13 @@ from types import TracebackType
 from noduleserve.errors import ServerError
 from noduleserve.release import Release
 
-from .health import flush, is_ready
+from .health import flush, is_listening, is_ready
 from .triton import find_triton
 
 _SHM = Path("/dev/shm")
 _LIBC = ctypes.CDLL(None)  # loaded before any fork: a child of a process with threads must not load libraries
 _PR_SET_PDEATHSIG = 1
+_SAID_WITHOUT_GPU = "CudaDriverHelper|CUDA driver version is insufficient"  # of errors in Triton's log that are none
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,14 @@ class Endpoints:
     metrics: int = 8002
 
     @property
+    def local_host(self) -> str:
+        """Where a client on this machine reaches it."""
+        return "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
+
+    @property
     def address(self) -> str:
         """host:port of gRPC, for a client on this machine."""
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
+        host = self.local_host
         return f"[{host}]:{self.grpc}" if ":" in host else f"{host}:{self.grpc}"
 
     def resolved(self) -> Endpoints:
@@ -152,7 +158,9 @@ class TritonProcess:
             "--model-control-mode=none",
             "--disable-auto-complete-config",
             "--exit-on-error=true",
-            "--exit-timeout-secs=20",
+            # Short, since `drain` has waited already: a client that hangs up in the middle of its stream leaves Triton
+            # 2.51 with a model that it believes in use, and it would always wait for the whole timeout.
+            "--exit-timeout-secs=5",
             f"--grpc-address={at.host}",
             f"--grpc-port={at.grpc}",
             f"--http-address={at.host}",
@@ -192,12 +200,17 @@ class TritonProcess:
                     f"Triton ended with status {self.returncode()}: {self._reason()}",
                     self._where(),
                 )
-            if give_up() or is_ready(self.endpoints.address):
+            if give_up() or self._is_ready():
                 return
             time.sleep(0.05)
         raise ServerError(
             "SERVER_NOT_READY", f"Triton was not ready after {timeout:.0f} s: {self._reason()}", self._where()
         )
+
+    def _is_ready(self) -> bool:
+        """Triton opens HTTP and metrics a moment after gRPC, and whoever is told of a port may use it at once."""
+        at = self.endpoints
+        return is_ready(at.address) and all(is_listening(at.local_host, port) for port in (at.http, at.metrics))
 
     def returncode(self) -> int | None:
         """Exit status of Triton, or None while it runs."""
@@ -242,6 +255,7 @@ class TritonProcess:
         except OSError:
             return "it left no log."
         errors = [re.sub(r"^E\d{4} \S+ \d+ [\w.]+:\d+\] ", "", line) for line in lines if re.match(r"E\d{4} ", line)]
+        errors = [error for error in errors if not re.search(_SAID_WITHOUT_GPU, error)]
         return " | ".join(errors[:3] or lines[-3:])[:1500] or "its log is empty."
 
     def _where(self) -> str:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from noduleserve.client.report import StageTime, view_facts, write_report
 from noduleserve.client.results import Outcome, ReleaseInfo, Score
 from noduleserve.client.worklist import Nodule
 from noduleserve.preprocessing.views import VIEW_NAMES, nine_views
-from PIL import Image
 
 LABELS = ("margin.smooth", "margin.spiculated", "wall contact.attached", "wall contact.not attached")
 INFO = ReleaseInfo("rel-7", 3, True, LABELS)
@@ -91,9 +92,7 @@ def nodule(number: int, pid: str = "", **further: str) -> Nodule:
     return Nodule(number, columns, pid, f"n{number}", Path("/secret") / str(number), (1.5, -2.25, 30.0))
 
 
-def scored(
-    number: int, calibrated: bool = True, views: bool = True, pid: str = "", **further: str
-) -> Outcome:
+def scored(number: int, calibrated: bool = True, views: bool = True, pid: str = "", **further: str) -> Outcome:
     rng = np.random.default_rng(number)
     raw = rng.uniform(0.01, 0.99, 3).astype(np.float32)
     fitted = (raw**2).astype(np.float32) if calibrated else np.full(3, np.nan, np.float32)
@@ -243,9 +242,7 @@ def test_without_calibration_nothing_shows_nan(tmp_path: Path) -> None:
 
 
 def test_page_is_self_contained_and_hostile_text_stays_text(tmp_path: Path) -> None:
-    info = dataclasses.replace(
-        INFO, release=HOSTILE, notice=HOSTILE, labels=(*LABELS[:3], f"wall contact.{HOSTILE}")
-    )
+    info = dataclasses.replace(INFO, release=HOSTILE, notice=HOSTILE, labels=(*LABELS[:3], f"wall contact.{HOSTILE}"))
     outcomes = [
         dataclasses.replace(scored(0), nodule=nodule(0, HOSTILE, **{HOSTILE: HOSTILE})),
         failed(1, f"{HOSTILE} Mend: {HOSTILE}", code=HOSTILE, pid=HOSTILE),
@@ -278,9 +275,7 @@ def test_notice_is_in_plain_sight_and_only_where_set(tmp_path: Path) -> None:
     root = render(tmp_path, [scored(0), scored(1)], info)
     first = next(child for child in root.one("header", cls="page").children if isinstance(child, Node))
     assert (first.text, first.attributes["role"]) == ("Untrained demo weights.", "note")
-    assert all(
-        article.one("p", cls="notice").text == "Untrained demo weights." for article in root.all("article")
-    )
+    assert all(article.one("p", cls="notice").text == "Untrained demo weights." for article in root.all("article"))
     assert not render(tmp_path, [scored(0)]).all(cls="notice")
 
 

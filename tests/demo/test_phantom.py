@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+
 from noduleserve.demo.phantom import Phantom, PhantomNodule, make_phantom, write_dicom, write_worklist
 
 COARSE = {"shape_xyz": (96, 72, 60), "spacing_xyz": (3.6, 3.6, 4.0)}
@@ -99,9 +100,7 @@ def test_same_seed_same_bytes_other_seed_other_uids(coarse: Phantom, tmp_path: P
         ("air in the stomach", (70, -52, -112), -980, -930),
     ],
 )
-def test_tissue(
-    phantom: Phantom, tissue: str, from_middle: tuple[float, ...], low: float, high: float
-) -> None:
+def test_tissue(phantom: Phantom, tissue: str, from_middle: tuple[float, ...], low: float, high: float) -> None:
     middle = phantom.affine @ [*((np.array(phantom.voxels.shape[::-1]) - 1) / 2), 1]
     value = mean_hu(phantom, middle[:3] + from_middle, radius_mm=2.5)
     assert low <= value <= high, f"{tissue}: {value:.0f} HU"
@@ -210,9 +209,7 @@ def test_series_is_as_untidy_and_as_small_as_it_should_be(series: list[Path]) ->
         assert len({h[shared].value for h in headers}) == 1
 
 
-@pytest.mark.skipif(
-    shutil.which("dciodvfy") is None, reason="dciodvfy (package dicom3tools) is not installed"
-)
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (package dicom3tools) is not installed")
 def test_dciodvfy_finds_no_error(series: list[Path]) -> None:
     for path in series[::24]:
         done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)

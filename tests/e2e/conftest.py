@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from serving import WORKLIST, Serving, command, export_by_command, write_rows
+
 from noduleserve.client.open_volume import open_volume
 from noduleserve.client.volume import Volume
 from noduleserve.demo.phantom import Phantom, make_phantom, write_dicom, write_worklist
-from serving import WORKLIST, Serving, command, export_by_command, write_rows
-
 
 # ---------------------------------------------------------------- real series
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from serving import Answer, Inputs, Refused, Serving, Wire, batched, inputs_of, request_of, scored
+
 from noduleserve.client.messages import refusal_of
 from noduleserve.client.volume import Volume
 from noduleserve.demo.phantom import Phantom
 from noduleserve.preprocessing import Box, required_box
-from serving import Answer, Inputs, Refused, Serving, Wire, batched, inputs_of, request_of, scored
 
 Edit = Callable[[Inputs], Inputs]
 
@@ -61,8 +62,12 @@ def without(name: str) -> Edit:
 OURS: dict[str, tuple[Edit, str, str]] = {
     "empty box": (changed(VOXELS=lambda v: v[:, :0]), "AXES_NOT_THREE", "each at least 1 voxel long"),
     "centre outside": (changed(NODULE_CENTER=lambda c: c + 500), "CENTER_OUTSIDE", "of a volume of 192 x 144 x 96"),
-    "box too small": (changed(VOXELS=lambda v: v[:, 1:, :, :]), "BOX_TOO_SMALL", "the cube around this nodule needs"),
-    "box elsewhere": (changed(BOX_START=lambda s: np.where(s < 3, s + 3, s - 3)), "BOX_TOO_SMALL", "this nodule needs"),
+    "box too small": (changed(VOXELS=lambda v: v[:, :8]), "BOX_TOO_SMALL", "the cube around this nodule needs"),
+    "box elsewhere": (
+        changed(BOX_START=lambda s: np.where(s < 20, s + 20, s - 20)),
+        "BOX_TOO_SMALL",
+        "this nodule needs",
+    ),
     "negative start": (changed(BOX_START=put((0, 2), -1)), "BOX_OUTSIDE", "reaches beyond the volume"),
     "box beyond the end": (changed(BOX_START=put((0, 0), 150)), "BOX_OUTSIDE", "reaches beyond the volume"),
     "no volume": (changed(VOLUME_SHAPE=put((0, 1), 0)), "VOLUME_SHAPE_INVALID", "[192, 0, 96]"),

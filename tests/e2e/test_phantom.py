@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from reference import plain
+from serving import Serving, command, read_rows
+
 from noduleserve.client.results import Score
 from noduleserve.client.run import score_worklist
 from noduleserve.client.worklist import read_worklist
 from noduleserve.demo.phantom import Phantom
 from noduleserve.export.features import Features, read_features
-from reference import plain
-from serving import Serving, command, read_rows
 
 
 def plain_scores(phantom: Phantom, checkpoint: Path, features: Features) -> dict[str, Any]:
@@ -57,7 +58,10 @@ def test_probabilities(scores: list[Score], wanted: dict[str, Any]) -> None:
 
 
 def test_embedding_attention_and_semantic_features(scores: list[Score], wanted: dict[str, Any]) -> None:
-    for name, got in (("embedding", [s.embedding for s in scores]), ("view_attention", [s.view_attention for s in scores])):
+    for name, got in (
+        ("embedding", [s.embedding for s in scores]),
+        ("view_attention", [s.view_attention for s in scores]),
+    ):
         np.testing.assert_allclose(np.stack(got, axis=1), wanted[name], atol=1e-5, rtol=0)
     semantic = plain_semantic(wanted["similarity"], read_features())
     np.testing.assert_allclose([s.semantic for s in scores], semantic, atol=1e-5, rtol=0)
@@ -67,9 +71,7 @@ def test_the_command_writes_the_same_with_the_worklists_columns(
     untrained: Serving, phantom_worklist: Path, phantom: Phantom, wanted: dict[str, Any], tmp_path: Path
 ) -> None:
     results, report = tmp_path / "results.csv", tmp_path / "report.html"
-    done = command(
-        "score", phantom_worklist, "--server", untrained.address, "--out", results, "--report", report
-    )
+    done = command("score", phantom_worklist, "--server", untrained.address, "--out", results, "--report", report)
     assert done.returncode == 0, done.stderr
     assert "untrained, for tests" in done.stdout
     assert "untrained, for tests" in report.read_text()

@@ -14,11 +14,6 @@ import nibabel
 import numpy as np
 import pytest
 import tritonclient.grpc as stock
-from noduleserve.client.run import Run, score_worklist
-from noduleserve.client.volume import Volume
-from noduleserve.client.worklist import read_worklist
-from noduleserve.preprocessing import Box, required_box
-from noduleserve.release import Release
 from reference import plain
 from serving import (
     Inputs,
@@ -34,6 +29,12 @@ from serving import (
     write_rows,
 )
 from tritonclient.utils import InferenceServerException
+
+from noduleserve.client.run import Run, score_worklist
+from noduleserve.client.volume import Volume
+from noduleserve.client.worklist import read_worklist
+from noduleserve.preprocessing import Box, required_box
+from noduleserve.release import Release
 
 SCORES = [f"raw_{k}" for k in range(5)] + ["ensemble"] + [f"calibrated_{k}" for k in range(5)]
 SCORES += ["calibrated_ensemble"]
@@ -163,9 +164,7 @@ def probabilities(answers: list[Any]) -> np.ndarray[Any, Any]:
     return np.concatenate(parts)
 
 
-def test_a_larger_box_changes_nothing(
-    wire: Wire, alone: Any, real_volumes: list[Volume], expected: Any
-) -> None:
+def test_a_larger_box_changes_nothing(wire: Wire, alone: Any, real_volumes: list[Volume], expected: Any) -> None:
     answers = [
         wire.unary(request_of(inputs_of(volume, center)))
         for volume, center in zip(real_volumes, expected.centers_lps, strict=True)

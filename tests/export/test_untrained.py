@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from noduleserve.export.untrained import write_untrained_checkpoint
 from reference import plain
+
+from noduleserve.export.untrained import write_untrained_checkpoint
 
 State = dict[str, torch.Tensor]
 
@@ -38,16 +39,12 @@ def described(state: State) -> dict[str, tuple[torch.Size, torch.dtype]]:
     return {key: (value.shape, value.dtype) for key, value in state.items()}
 
 
-def test_keys_shapes_and_types_are_those_of_the_published_layout(
-    checkpoint: Path, published_checkpoint: Path
-) -> None:
+def test_keys_shapes_and_types_are_those_of_the_published_layout(checkpoint: Path, published_checkpoint: Path) -> None:
     for fold in range(5):
         assert described(load(checkpoint, fold)) == described(load(published_checkpoint, fold))
 
 
-def test_args_record_the_same_settings_as_the_published_layout(
-    checkpoint: Path, published_checkpoint: Path
-) -> None:
+def test_args_record_the_same_settings_as_the_published_layout(checkpoint: Path, published_checkpoint: Path) -> None:
     def settings(folder: Path) -> dict[str, Any]:
         text = (folder / "args.txt").read_text().strip()
         assert text.startswith("Namespace(")

@@ -90,9 +90,7 @@ def scores(
         ("crop_lattice", np.s_[:, ::9, ::9, ::9]),
     ],
 )
-def test_cubes_are_those_of_the_published_code(
-    name: str, part: Any, cubes: Array, expected: Expected
-) -> None:
+def test_cubes_are_those_of_the_published_code(name: str, part: Any, cubes: Array, expected: Expected) -> None:
     np.testing.assert_allclose(cubes[part], expected.preprocessing[name], rtol=0, atol=1e-3)
 
 

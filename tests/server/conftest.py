@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from serving import Inputs, Serving, inputs_of
+
 from noduleserve.client.open_volume import open_volume
 from noduleserve.client.volume import Volume
 from noduleserve.demo.phantom import make_phantom, write_dicom
 from noduleserve.release import Release
-from serving import Inputs, Serving, inputs_of
 
 
 @pytest.fixture(scope="session")

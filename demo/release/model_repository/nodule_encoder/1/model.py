@@ -4,8 +4,11 @@ import os
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import triton_python_backend_utils as pb_utils
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or it keeps a device id and reports to Microsoft
+
+import onnxruntime
 
 _OUTPUTS = ("EMBEDDING", "VIEW_ATTENTION", "LOGITS")
 

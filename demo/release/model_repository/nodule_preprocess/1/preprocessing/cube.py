@@ -12,7 +12,7 @@ from .geometry import VolumeGeometry
 from .lattice import Lattice
 
 CUBE = 2 * HALF_CUBE
-_ALIGNED = 1e-6  # voxels; an off-axis drift below this over the whole cube cannot move a value by 1e-3 HU
+_ALIGNED = 5e-8  # voxels; an off-axis drift below this over the whole cube cannot move a value by 1e-3 HU
 
 
 class _Points(NamedTuple):
@@ -81,7 +81,7 @@ def _separable(
     axis_of: list[int],
 ) -> NDArray[np.float32]:
     """One linear interpolation per voxel axis: three passes over a shrinking or growing array, no 8-fold gather."""
-    values = voxels
+    values: NDArray = voxels
     middle = np.array([p[CUBE // 2] for p in points.lps])
     # The finest axis first: it shrinks the most, so that the later passes have less to do.
     for patient_axis in np.argsort(geometry.spacing[axis_of]).tolist():

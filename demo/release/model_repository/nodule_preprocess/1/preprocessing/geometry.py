@@ -47,9 +47,7 @@ class VolumeGeometry:
     def corners(self) -> NDArray[np.float64]:
         """The centres of the eight corner voxels in LPS millimetres, float64 [8, 3]."""
         last = self.shape - 1
-        index = np.array(
-            [[x, y, z] for x in (0, last[0]) for y in (0, last[1]) for z in (0, last[2])], np.float64
-        )
+        index = np.array([[x, y, z] for x in (0, last[0]) for y in (0, last[1]) for z in (0, last[2])], np.float64)
         return index @ self.affine[:3, :3].T + self.affine[:3, 3]
 
     def voxel_of(self, lps: ArrayLike) -> NDArray[np.float64]:
@@ -77,9 +75,7 @@ def _checked_affine(affine: ArrayLike) -> NDArray[np.float64]:
     # The determinant of the unit axes is the volume they span: 1 for right angles, 0 for a plane.
     if (spacing < 1e-6).any() or abs(np.linalg.det(array[:3, :3] / spacing)) < 1e-3:
         raise BadRequest("AFFINE_SINGULAR", "The affine's voxel axes do not span a volume.")
-    if (spacing > LARGEST_VOXEL_MM).any():
+    if (spacing > LARGEST_VOXEL_MM * (1 + 1e-6)).any():  # rounding an oblique affine lengthens a voxel by some 1e-7
         sizes = " x ".join(f"{s:.3g}" for s in spacing)
-        raise BadRequest(
-            "VOXEL_TOO_LARGE", f"The voxels measure {sizes} mm; the limit is {LARGEST_VOXEL_MM:g} mm."
-        )
+        raise BadRequest("VOXEL_TOO_LARGE", f"The voxels measure {sizes} mm; the limit is {LARGEST_VOXEL_MM:g} mm.")
     return array

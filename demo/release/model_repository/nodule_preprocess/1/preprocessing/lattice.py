@@ -45,7 +45,8 @@ class Lattice:
         point = np.asarray(center, np.float64)
         if point.shape != (3,) or not np.isfinite(point).all():
             raise BadRequest("CENTER_NOT_FINITE", f"The nodule's centre is {point.tolist()}.")
-        return np.trunc(point - self.origin).astype(np.int64)
+        with np.errstate(invalid="ignore"):  # a centre beyond all bounds is no int64; `require_inside` refuses it
+            return np.trunc(point - self.origin).astype(np.int64)
 
     def within(self, index: NDArray[np.int64], axis: int) -> NDArray[np.bool_]:
         """Which indices along one axis (0 x, 1 y, 2 z) are points of the lattice."""

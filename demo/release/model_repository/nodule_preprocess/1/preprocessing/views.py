@@ -81,7 +81,7 @@ def _turned(windowed: NDArray[np.float32], rotation: _Rotation) -> list[NDArray[
 
 
 def _spline_prefilter() -> NDArray[np.float64]:
-    """Samples -> cubic B-spline coefficients, mirrored at the ends: the inverse of the (1, 4, 1)/6 matrix, [100, 100]."""
+    """Samples -> cubic B-spline coefficients, mirrored at the ends: inverse of the (1, 4, 1)/6 matrix, [100, 100]."""
     basis = np.diag(np.full(CUBE, 4 / 6)) + np.diag(np.full(CUBE - 1, 1 / 6), 1)
     basis += np.diag(np.full(CUBE - 1, 1 / 6), -1)
     basis[0, 1] = basis[-1, -2] = 2 / 6

@@ -1,0 +1,247 @@
+"""The way of a worklist: one outcome a nodule, a bounded number in flight, each series opened once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from scripted_server import ACT, RELEASE, received
+
+from noduleserve.client import scoring as module
+from noduleserve.client.results import Outcome
+from noduleserve.client.run import Options, score_worklist
+from noduleserve.client.scoring import Scoring
+from noduleserve.client.stream import ScoreStream
+from noduleserve.client.volume import Volume
+from noduleserve.client.worklist import Nodule
+from noduleserve.errors import SeriesError
+
+
+@pytest.fixture(scope="module")
+def ct(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A volume whose voxels are at whole LPS millimetres 0..100, 0..100, 0..10."""
+    path = tmp_path_factory.mktemp("ct") / "ct.nii"
+    voxels = np.full((101, 101, 11), -800, np.int16)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([-1.0, -1.0, 1.0, 1.0])), path)
+    return path
+
+
+def nodule(number: int, path: Path, tenths: float = 0.0, act: str = "score", x: float | None = None) -> Nodule:
+    center = (float(number % 101) if x is None else x, tenths, float(ACT[act]))
+    return Nodule(number, {"pid": f"p{number}"}, f"p{number}", "1", path, center)
+
+
+def run(address: str, nodules: list[Nodule], **options: Any) -> list[Outcome]:
+    """The outcomes in the order in which they come."""
+    came: list[Outcome] = []
+    score_worklist(nodules, address, None, Options(**options), came.append)
+    return came
+
+
+def by_number(outcomes: list[Outcome]) -> dict[int, Outcome]:
+    found = {outcome.nodule.number: outcome for outcome in outcomes}
+    assert len(found) == len(outcomes)
+    return found
+
+
+def test_every_nodule_has_its_outcome(scripted: str, ct: Path) -> None:
+    nodules = [nodule(n, ct, tenths=(n * 7 % 5) / 10) for n in range(60)]
+    outcomes = run(scripted, nodules)
+    found = by_number(outcomes)
+    assert sorted(found) == list(range(60))
+    for number, outcome in found.items():
+        assert outcome.status == "scored"
+        assert outcome.score
+        assert outcome.score.malignancy == pytest.approx(number / 100)
+        assert outcome.score.release == RELEASE
+        assert outcome.seconds["server"] > number * 7 % 5 / 100
+
+
+def test_an_empty_worklist(scripted: str) -> None:
+    assert run(scripted, []) == []
+
+
+def test_what_is_wrong_with_a_nodule_is_its_own_outcome(scripted: str, ct: Path, tmp_path: Path) -> None:
+    (tmp_path / "damaged.nii").write_bytes(ct.read_bytes()[:400])
+    (tmp_path / "ct.txt").touch()
+    bad_row = Nodule(8, {}, "p", "1", ct, None, problem="coordX is 'x', not a number.")
+    cases = [
+        (nodule(0, ct), ""),
+        (nodule(1, ct, act="nan"), "ANSWER_MALFORMED"),
+        (nodule(2, ct, act="beyond 1"), "ANSWER_MALFORMED"),
+        (nodule(3, ct, act="other release"), "RELEASE_CHANGED"),
+        (nodule(4, ct, act="wrong shape"), "ANSWER_MALFORMED"),
+        (nodule(5, ct, act="refuse with a code"), "NOT_TODAY"),
+        (nodule(6, ct, act="refuse without"), "SERVER_REFUSED"),
+        (nodule(7, ct), ""),
+        (bad_row, "WORKLIST_ROW"),
+        (nodule(9, ct, x=-40), "CENTER_OUTSIDE"),
+        (nodule(10, ct, x=float("nan")), "CENTER_NOT_FINITE"),
+        (nodule(11, tmp_path / "nowhere"), "SERIES_NOT_FOUND"),
+        (nodule(12, tmp_path / "ct.txt"), "FORMAT_UNKNOWN"),
+        (nodule(13, tmp_path / "damaged.nii"), "PIXELS_UNREADABLE"),
+        (nodule(14, ct, tenths=20), "ANSWER_LATE"),  # the last: what a stream asks later is answered later
+    ]
+    found = by_number(run(scripted, [n for n, _ in cases], deadline=1.0))
+    assert {n: o.error_code for n, o in found.items()} == {n.number: code for n, code in cases}
+    for number, outcome in found.items():
+        if cases[number][1]:
+            assert outcome.score is None
+            assert outcome.status == "failed"
+            assert len(outcome.error) > 10
+            assert "Traceback" not in outcome.error
+        else:
+            assert outcome.score
+            assert outcome.error == ""
+
+
+@pytest.mark.parametrize("in_flight", [1, 3, 8])
+def test_no_more_in_flight_than_allowed(
+    scripted: str, ct: Path, monkeypatch: pytest.MonkeyPatch, in_flight: int
+) -> None:
+    """Boxes that are read or sent and not answered: counted where they are read and where their outcomes come."""
+    lock, now, highest = threading.Lock(), 0, 0
+    cut: Callable[..., Any] = module._cut
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal now, highest
+        with lock:
+            now += 1
+            highest = max(highest, now)
+        return cut(*arguments)
+
+    answer = Scoring._outcome
+
+    async def answered(self: Scoring, cut: Any) -> Outcome:
+        nonlocal now
+        outcome = await answer(self, cut)
+        with lock:
+            now -= 1
+        return outcome
+
+    monkeypatch.setattr(module, "_cut", counted)
+    monkeypatch.setattr(Scoring, "_outcome", answered)
+    outcomes = run(scripted, [nodule(n, ct, tenths=0.3) for n in range(30)], in_flight=in_flight)
+    assert len(outcomes) == 30
+    assert highest == in_flight
+    assert now == 0
+
+
+def test_the_server_is_kept_busy(scripted: str, ct: Path) -> None:
+    """Four instances of 0.1 s each: 40 nodules one after the other would take 4 s."""
+    began = time.monotonic()
+    assert len(run(scripted, [nodule(n, ct, tenths=1) for n in range(40)])) == 40
+    assert time.monotonic() - began < 2.5
+
+
+def test_each_series_is_opened_once_and_only_one_is_held(
+    scripted: str, ct: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{name}.nii" for name in "abc"]
+    for path in paths:
+        path.symlink_to(ct)
+    opened: list[str] = []
+    open_volume = module.open_volume
+
+    def counted(path: Path) -> Volume:
+        opened.append(path.name)
+        return open_volume(path)
+
+    monkeypatch.setattr(module, "open_volume", counted)
+    outcomes = run(scripted, [nodule(n, paths[n % 3]) for n in range(12)])
+    assert opened == ["a.nii", "b.nii", "c.nii"]  # though the worklist jumps between them
+    assert sorted(by_number(outcomes)) == list(range(12))
+    assert all(o.score and o.score.malignancy == pytest.approx(o.nodule.number / 100) for o in outcomes)
+    assert sum("open" in o.seconds for o in outcomes) == 3
+
+
+def test_a_series_that_fails_to_open_is_tried_once_and_a_surprise_is_not_quoted(
+    scripted: str, ct: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[Path] = []
+
+    def fails(path: Path) -> Volume:
+        tries.append(path)
+        raise KeyError("Doe^Jane")
+
+    monkeypatch.setattr(module, "open_volume", fails)
+    outcomes = run(scripted, [nodule(n, ct) for n in range(3)])
+    assert len(tries) == 1
+    assert {o.error_code for o in outcomes} == {"SERIES_UNREADABLE"}
+    assert all("KeyError" in o.error and "Jane" not in o.error for o in outcomes)
+
+
+def test_voxels_that_cannot_be_read_are_their_nodules_error(
+    scripted: str, ct: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One slice is damaged: the nodules elsewhere in the series are scored."""
+    open_volume = module.open_volume
+
+    def damaged(path: Path) -> Volume:
+        volume = open_volume(path)
+        read, count = volume.read_box, iter(range(100))
+
+        def read_box(box: Any) -> Any:
+            match next(count):
+                case 1:
+                    raise SeriesError("PIXELS_UNREADABLE", "A slice is damaged.", "Copy it again.")
+                case 2:
+                    raise ZeroDivisionError("Doe^Jane")
+            return read(box)
+
+        monkeypatch.setattr(volume, "read_box", read_box)
+        return volume
+
+    monkeypatch.setattr(module, "open_volume", damaged)
+    found = by_number(run(scripted, [nodule(n, ct) for n in range(4)]))
+    codes = [found[n].error_code for n in range(4)]
+    assert codes == ["", "PIXELS_UNREADABLE", "SERIES_UNREADABLE", ""]
+    assert "Jane" not in found[2].error
+
+
+def test_views_for_a_report_only_where_asked_for(scripted: str, ct: Path) -> None:
+    nodules = [nodule(0, ct), nodule(1, ct, act="refuse without")]
+    assert all(o.views is None for o in run(scripted, nodules))
+    found = by_number(run(scripted, nodules, views=True))
+    views = found[0].views
+    assert views is not None
+    assert views.shape == (9, 50, 50)
+    assert views.max() > 0
+    assert found[1].views is None
+
+
+def test_leaving_in_the_middle_ends_what_was_begun(scripted: str, ct: Path) -> None:
+    """Whoever stops iterating gets control back at once, and the nodules not begun are never asked for."""
+    before = received(scripted)
+
+    async def take_two() -> list[Outcome]:
+        async with ScoreStream(scripted) as stream:
+            scoring = Scoring(stream, await stream.describe(), in_flight=4)
+            outcomes = scoring.outcomes([nodule(n, ct, tenths=3) for n in range(200)])
+            taken = [await anext(outcomes), await anext(outcomes)]
+            await outcomes.aclose()  # type: ignore[attr-defined]
+            assert [task for task in asyncio.all_tasks() if "_answer" in repr(task) or "_feed" in repr(task)] == []
+            return taken
+
+    began = time.monotonic()
+    assert len(asyncio.run(take_two())) == 2
+    assert time.monotonic() - began < 3
+    time.sleep(0.5)
+    assert received(scripted) - before <= 12
+
+
+def test_the_release_of_the_first_answer_holds_for_the_run(scripted: str, ct: Path) -> None:
+    nodules = [nodule(n, ct, act="other release" if n == 2 else "score") for n in range(5)]
+    outcome = score_worklist(nodules, scripted, None, Options(in_flight=1))
+    assert outcome.info.release == RELEASE
+    assert outcome.counts == {"scored": 4, "RELEASE_CHANGED": 1}
+    assert [o.nodule.number for o in outcome.outcomes] == list(range(5))
+    assert outcome.outcomes[2].error_code == "RELEASE_CHANGED"
+    assert "ns-other" in outcome.outcomes[2].error

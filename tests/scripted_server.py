@@ -1,0 +1,117 @@
+"""A real Triton whose nodule_score is a small Python model that does what a nodule's centre tells it to.
+
+With it a test decides how long an answer takes and what is wrong with it; everything between test and model is the
+product's client, gRPC and Triton. The centre (x, y, z) of a nodule means: MALIGNANCY is x / 100, the answer takes
+y / 10 seconds, and z is one of the numbers in ACT.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+from serving import Wire
+from tritonclient.grpc import service_pb2 as pb
+
+from noduleserve.release import REPOSITORY, Release
+from noduleserve.server.process import Endpoints, TritonProcess
+
+RELEASE, FOLDS, LABELS = "ns-scripted", 2, ("size.small", "size.large", 'margin."smooth"')
+ACT = {
+    "score": 0,
+    "nan": 1,
+    "beyond 1": 2,
+    "other release": 3,
+    "wrong shape": 4,
+    "refuse with a code": 5,
+    "refuse without": 6,
+}
+
+_MODEL = """
+import time
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+FOLDS, VALUES, RELEASE = {folds}, {values}, {release!r}
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.respond(request) for request in requests]
+
+    def respond(self, request):
+        x, y, act = pb_utils.get_input_tensor_by_name(request, "NODULE_CENTER").as_numpy()[0]
+        time.sleep(y / 10)
+        if act in (5, 6):
+            text = "[NOT_TODAY] The model will not. Mend: Come back." if act == 5 else "out of order"
+            return pb_utils.InferenceResponse([], pb_utils.TritonError(text, pb_utils.TritonError.INVALID_ARG))
+        malignancy = {{1: np.nan, 2: 1.5}}.get(act, x / 100)
+        release = "ns-other" if act == 3 else RELEASE
+        return pb_utils.InferenceResponse([
+            pb_utils.Tensor(name, np.asarray(value, kind)[None])
+            for name, kind, value in (
+                ("MALIGNANCY", np.float32, [malignancy]),
+                ("MALIGNANCY_RAW", np.float32, np.full(FOLDS + (act == 4), malignancy)),
+                ("MALIGNANCY_CALIBRATED", np.float32, np.full(FOLDS, malignancy)),
+                ("SEMANTIC", np.float32, np.full(VALUES, 1 / VALUES)),
+                ("EMBEDDING", np.float32, np.full((FOLDS, 256), 1 / 16)),
+                ("VIEW_ATTENTION", np.float32, np.full((FOLDS, 9), 1 / 9)),
+                ("RELEASE", object, [release]),
+            )
+        ])
+"""
+_CONFIGURATION = """
+name: "nodule_score"
+backend: "python"
+max_batch_size: 1
+input [
+  {{ name: "VOXELS"         data_type: TYPE_INT16  dims: [ -1, -1, -1 ] }},
+  {{ name: "BOX_START"      data_type: TYPE_INT32  dims: [ 3 ] }},
+  {{ name: "VOLUME_SHAPE"   data_type: TYPE_INT32  dims: [ 3 ] }},
+  {{ name: "VOLUME_AFFINE"  data_type: TYPE_FP64   dims: [ 4, 4 ] }},
+  {{ name: "NODULE_CENTER"  data_type: TYPE_FP64   dims: [ 3 ] }}
+]
+output [
+  {{ name: "MALIGNANCY"             data_type: TYPE_FP32    dims: [ 1 ] }},
+  {{ name: "MALIGNANCY_RAW"         data_type: TYPE_FP32    dims: [ -1 ] }},
+  {{ name: "MALIGNANCY_CALIBRATED"  data_type: TYPE_FP32    dims: [ -1 ] }},
+  {{ name: "SEMANTIC"               data_type: TYPE_FP32    dims: [ -1 ] }},
+  {{ name: "EMBEDDING"              data_type: TYPE_FP32    dims: [ -1, -1 ] }},
+  {{ name: "VIEW_ATTENTION"         data_type: TYPE_FP32    dims: [ -1, 9 ] }},
+  {{ name: "RELEASE"                data_type: TYPE_STRING  dims: [ 1 ] }}
+]
+instance_group [ {{ kind: KIND_CPU count: 4 }} ]
+parameters {{ key: "noduleserve" value: {{ string_value: {facts} }} }}
+"""
+
+
+def start_scripted(folder: Path, release: str = RELEASE, grpc_port: int = 0) -> TritonProcess:
+    """Start it; four instances answer at a time, so that a quick answer overtakes a slow one."""
+    model = folder / REPOSITORY / "nodule_score"
+    (model / "1").mkdir(parents=True)
+    (model / "1" / "model.py").write_text(_MODEL.format(folds=FOLDS, values=len(LABELS), release=release))
+    facts = json.dumps({"folds": FOLDS, "calibrated": True, "labels": LABELS, "notice": "scripted"})
+    (model / "config.pbtxt").write_text(_CONFIGURATION.format(facts=json.dumps(facts)))
+    process = TritonProcess(Release(folder, {}), Endpoints(grpc=grpc_port, http=0, metrics=0))
+    try:
+        process.start()
+        process.wait_ready()
+    except BaseException:
+        process.stop()
+        raise
+    return process
+
+
+def end_quickly(process: TritonProcess) -> None:
+    """Without waiting for Triton's leave-taking of some seconds."""
+    if process.pid and process.returncode() is None:
+        os.kill(process.pid, signal.SIGKILL)
+    process.stop()
+
+
+def received(address: str) -> int:
+    """How many nodules it has answered or refused so far."""
+    with Wire(address) as wire:
+        (stats,) = wire.stub.ModelStatistics(pb.ModelStatisticsRequest(name="nodule_score")).model_stats
+    return int(stats.inference_stats.success.count + stats.inference_stats.fail.count)
