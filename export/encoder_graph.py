@@ -133,7 +133,7 @@ class _Encoder:
         return g.layer_norm("ln_pre", tokens, *self.pair("vision_model.ln_pre"))
 
     def block(self, number: int, x: str, *, class_token_only: bool) -> str:
-        """One residual attention block; the last one is computed for the class token only, since nothing else is used."""
+        """One residual attention block; the last one is computed for the class token only: nothing else is used."""
         g, name, key = self.graph, f"block{number}", f"vision_model.transformer.resblocks.{number}"
         attended = self.attention(f"{name}/attention", key, x, class_token_only=class_token_only)
         if class_token_only:

@@ -222,7 +222,7 @@ class TritonProcess:
             "SERVER_DIED", f"Triton ended with status {self.returncode()}: {self._reason()}", self._where()
         )
 
-    def drain(self, timeout: float = 20.0) -> None:
+    def drain(self, timeout: float = 40.0) -> None:
         """Return when Triton has answered the nodules that it was sent so far, or after the timeout (seconds).
 
         Told to end, Triton answers what a model is computing, but refuses a nodule that is on its way from one model

@@ -1,4 +1,4 @@
-"""Checkpoints in the published layout are read number for number; anything else is refused, and no code in it runs."""
+"""Checkpoints in the published layout are read number for number; others are refused, and no code in them runs."""
 
 from __future__ import annotations
 
@@ -190,6 +190,10 @@ def set_to(key: str, value: Any) -> Callable[[State], Any]:
     return lambda state: state.update({key: value})
 
 
+def turned(key: str) -> Callable[[State], Any]:
+    return lambda state: state.update({key: state[key].T})
+
+
 def poked(key: str, value: float) -> Callable[[State], Any]:
     def poke(state: State) -> None:
         state[key] = state[key].copy()
@@ -212,16 +216,16 @@ WRONG: dict[str, tuple[str, str, Callable[[State], Any]]] = {
         set_to("vision_model.transformer.resblocks.2.ln_1.bias", np.zeros(64, np.float32)),
     ),
     "a wrong shape": ("CHECKPOINT_SHAPES", "ln_final.bias", set_to("ln_final.bias", np.zeros(65, np.float32))),
-    "a turned weight": ("CHECKPOINT_SHAPES", "vision_model.proj", lambda s: set_to("vision_model.proj", s["vision_model.proj"].T)(s)),
+    "a turned weight": ("CHECKPOINT_SHAPES", "vision_model.proj", turned("vision_model.proj")),
     "another rank": (
         "CHECKPOINT_SHAPES",
         "w_lora",
-        lambda s: s.update({f"{Q_PROJ}.w_lora_A": np.ones((4, 64), np.float32), f"{Q_PROJ}.w_lora_B": np.ones((64, 4), np.float32)}),
+        lambda s: s.update({f"{Q_PROJ}.w_lora_{k}": np.ones(n, np.float32) for k, n in (("A", (4, 64)), ("B", (64, 4)))}),
     ),
     "NaN": ("CHECKPOINT_NOT_FINITE", "ln_final.weight", poked("ln_final.weight", np.nan)),
     "infinity": ("CHECKPOINT_NOT_FINITE", "w_lora_B", poked(f"{Q_PROJ}.w_lora_B", -np.inf)),
-    "float16": ("CHECKPOINT_DTYPE", "float16", lambda s: s.update({"ln_final.bias": s["ln_final.bias"].astype(np.float16)})),
-    "float64": ("CHECKPOINT_DTYPE", "float64", lambda s: s.update({"ln_final.bias": s["ln_final.bias"].astype(float)})),
+    "float16": ("CHECKPOINT_DTYPE", "float16", set_to("ln_final.bias", np.zeros(64, np.float16))),
+    "float64": ("CHECKPOINT_DTYPE", "float64", set_to("ln_final.bias", np.zeros(64, np.float64))),
     "integers": ("CHECKPOINT_DTYPE", "int64", set_to("ln_final.bias", np.zeros(64, np.int64))),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""A features file is read in its order, several prompts and all; a wrong one is refused with its name and the fault."""
+"""A features file is read in its order; a wrong one is refused with its name and its fault."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_what_is_read(tmp_path: Path) -> None:
     features = read_features(write(tmp_path, GOOD))
     assert features.labels == ["shape.round", "shape.oval", "calcified.yes", "calcified.no", "calcified.1.5 mm"]
     assert features.groups == [0, 0, 1, 1, 1]
-    assert list(features.values())[0] == ("shape", "round", ("a round nodule", "a spherical nodule"))
+    assert next(iter(features.values())) == ("shape", "round", ("a round nodule", "a spherical nodule"))
     assert list(features.prompts) == ["shape", "calcified"]
 
 

@@ -1,4 +1,4 @@
-"""The head behind the encoder computes what the plain reference does, for each nodule by itself and at the extremes."""
+"""The head behind the encoder computes what the plain reference does, nodule by nodule and at the extremes."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -36,7 +35,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def leftovers(process: TritonProcess, temporary: Path) -> list[str]:
     found = [file.name for file in temporary.iterdir()]
-    found += [file.name for file in SHM.glob(f"noduleserve_{os.getpid()}_*")]
+    found += [file.name for file in SHM.glob(f"{process._shm_prefix}*")]
     return found + (session_of(process.pid) if process.pid else [])
 
 
