@@ -40,10 +40,10 @@ def views_of_request(
         raise BadRequest("AXES_NOT_THREE", f"VOXELS has the shape {list(voxels.shape)}.")
     geometry = VolumeGeometry(volume_shape, volume_affine)
     needed = required_box(geometry, nodule_center)
-    start = np.asarray(box_start)
-    if start.shape != (3,) or not np.issubdtype(start.dtype, np.integer):
-        raise BadRequest("BOX_OUTSIDE", f"BOX_START is {start.tolist()}, not three whole numbers.")
-    start = start.astype(np.int64)
+    given = np.asarray(box_start)
+    if given.shape != (3,) or not np.issubdtype(given.dtype, np.integer):
+        raise BadRequest("BOX_OUTSIDE", f"BOX_START is {given.tolist()}, not three whole numbers.")
+    start = given.astype(np.int64)
     sent = Box(start=start, stop=start + np.array(voxels.shape[::-1], np.int64))
     if (sent.start < 0).any() or (sent.stop > geometry.shape).any():
         size = " x ".join(str(n) for n in geometry.shape.tolist())

@@ -220,7 +220,9 @@ WRONG: dict[str, tuple[str, str, Callable[[State], Any]]] = {
     "another rank": (
         "CHECKPOINT_SHAPES",
         "w_lora",
-        lambda s: s.update({f"{Q_PROJ}.w_lora_{k}": np.ones(n, np.float32) for k, n in (("A", (4, 64)), ("B", (64, 4)))}),
+        lambda s: s.update(
+            {f"{Q_PROJ}.w_lora_A": np.ones((4, 64), np.float32), f"{Q_PROJ}.w_lora_B": np.ones((64, 4), np.float32)}
+        ),
     ),
     "NaN": ("CHECKPOINT_NOT_FINITE", "ln_final.weight", poked("ln_final.weight", np.nan)),
     "infinity": ("CHECKPOINT_NOT_FINITE", "w_lora_B", poked(f"{Q_PROJ}.w_lora_B", -np.inf)),
