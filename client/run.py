@@ -16,7 +16,7 @@ from .report import StageTime
 from .results import Outcome, ReleaseInfo
 from .results_csv import ResultsCsv
 from .scoring import IN_FLIGHT, Scoring
-from .stream import ScoreStream
+from .stream import DEADLINE_S, ScoreStream
 from .worklist import Nodule
 
 _SERVER_STAGES = ("nodule_preprocess", "nodule_encoder", "nodule_similarity")
@@ -55,7 +55,7 @@ class Options:
     """
 
     in_flight: int = IN_FLIGHT
-    deadline: float = 60.0
+    deadline: float = DEADLINE_S
     views: bool = False
 
 

@@ -17,6 +17,9 @@ from noduleserve.errors import NoduleserveError, ServerError
 from .messages import ENSEMBLE, refusal_of, release_info
 from .results import ReleaseInfo
 
+# On two cores a full-size encoder takes seconds a nodule, and a nodule waits for all those in flight before it.
+DEADLINE_S = 300.0
+_QUESTION_S = 15.0  # for what a server knows without computing anything
 _UNLIMITED = -1  # a box of a thin-sliced volume is larger than gRPC's default of 4 MB
 _OPTIONS = [
     ("grpc.max_send_message_length", _UNLIMITED),
@@ -36,7 +39,7 @@ class ScoreStream:
     Each answer must come within `deadline` seconds of its request.
     """
 
-    def __init__(self, address: str, deadline: float = 60.0) -> None:
+    def __init__(self, address: str, deadline: float = DEADLINE_S) -> None:
         self.address = address
         self.deadline = deadline
         self._waiting: dict[str, asyncio.Future[pb.ModelInferResponse]] = {}
@@ -65,7 +68,7 @@ class ScoreStream:
         """
         request = pb.ModelConfigRequest(name=ENSEMBLE)
         try:
-            return release_info(await self._stub.ModelConfig(request, timeout=self.deadline, wait_for_ready=False))
+            return release_info(await self._stub.ModelConfig(request, timeout=_QUESTION_S, wait_for_ready=False))
         except grpc.aio.AioRpcError as error:
             if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                 raise ServerError(
@@ -81,7 +84,7 @@ class ScoreStream:
 
     async def statistics(self) -> pb.ModelStatisticsResponse:
         """Triton's own counts and times, model by model."""
-        return await self._stub.ModelStatistics(pb.ModelStatisticsRequest(), timeout=self.deadline)
+        return await self._stub.ModelStatistics(pb.ModelStatisticsRequest(), timeout=_QUESTION_S)
 
     async def ask(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
         """Send one request and wait for its answer.

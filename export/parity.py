@@ -23,7 +23,7 @@ TOLERANCE = {
     "probability": 1e-4,
     "probability_over_batches": 1e-6,  # the same nodule alone and in every slot of a batch
 }
-NODULES = 6
+NODULES = 4
 
 
 @dataclass(frozen=True)

@@ -195,11 +195,11 @@ class Leaver:
 
 
 def wrong_objects(trap: Path) -> dict[str, Any]:
-    good = fitted(1, 1, 0)
     return {
         "numbers": GOOD,
-        "another class": SimpleNamespace(**vars(good)),
-        "the regression inside": good.calibrator_,
+        "another class": SimpleNamespace(
+            parameters="abm", calibrator_=SimpleNamespace(map_=[1, 1], lr_=SimpleNamespace(intercept_=[0]))
+        ),
         "another kind": fitted(1, 1, 0, "am"),
         "a pickle that runs code": Trap(trap),
         "not fitted": betacal.BetaCalibration(parameters="abm"),

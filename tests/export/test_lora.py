@@ -1,4 +1,4 @@
-"""Whether LoRA is merged is found out or refused, never guessed, and the update is in the weights exactly once."""
+"""Whether LoRA is merged is found out or refused, never guessed; the update is in the weights exactly once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same input makes the same release; a release of which any byte or file changes is refused, and named."""
+"""The same input makes the same release; one of which a byte or a file changes is refused, the file named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text bank holds what the plain text tower makes of the prompts, several of a value averaged as CLIP does."""
+"""The text bank holds what the plain text tower makes of the prompts, those of one value averaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cubes of random volumes, wherever the nodule is, are those of the plain way, however the volume is stored and cut."""
+"""Cubes of random volumes are those of the plain way, wherever the nodule is and however the volume is stored."""
 
 from __future__ import annotations
 

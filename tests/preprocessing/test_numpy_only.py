@@ -1,4 +1,4 @@
-"""preprocessing/ needs numpy and the standard library only, and works alone, copied into a folder beside a model."""
+"""preprocessing/ needs numpy and the standard library only, and works copied into a folder beside a model."""
 
 from __future__ import annotations
 

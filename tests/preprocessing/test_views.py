@@ -1,4 +1,4 @@
-"""The nine views and the window are those of whole cubes rotated by scipy, in the order that their names say."""
+"""The nine views are planes of whole cubes rotated by scipy, in the order that their names say."""
 
 from __future__ import annotations
 

@@ -26,10 +26,14 @@ def broken(release: Release, tmp_path: Path) -> Release:
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a TritonProcess puts its own files."""
+    """Where a TritonProcess puts its own files, and whatever Triton and its models leave in HOME and TMPDIR."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setenv("HOME", str(folder))
+    # A Triton in a container is not started by us: the models must see to it themselves.
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
     return folder
 
 
