@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -292,6 +293,8 @@ def _server_for(server: str | None, release: Path | None, log: Path | None) -> I
         return
     from noduleserve.server.process import Endpoints, TritonProcess
 
+    # An exit that passes through here ends the private server and clears its files; the default would not.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with _err.status("checking the release and starting Triton"):
         process = TritonProcess(Release.open(release), Endpoints(grpc=0, http=0, metrics=0), log=log)
         process.__enter__()
