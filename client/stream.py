@@ -1,4 +1,8 @@
-"""One bidirectional gRPC stream to a server: many nodules in flight, answers matched by id and out of order."""
+"""One bidirectional gRPC stream to a server: many nodules in flight, answers matched by id.
+
+Nothing here relies on an order.  Triton 2.51 sends a stream's answers in the order of its requests, so that a slow
+nodule holds up those behind it; with one encoder that serves a queue, this costs nothing.
+"""
 
 from __future__ import annotations
 

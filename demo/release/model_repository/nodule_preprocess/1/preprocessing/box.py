@@ -70,6 +70,6 @@ def require_inside(geometry: VolumeGeometry, center: ArrayLike) -> None:
     with np.errstate(over="ignore", invalid="ignore"):  # a centre beyond all bounds may come out as infinity or NaN
         voxel = geometry.voxel_of(center)
     if not ((voxel >= -0.5 - _ROUNDING) & (voxel <= geometry.shape - 0.5 + _ROUNDING)).all():
-        place = ", ".join(f"{v:.1f}" for v in voxel)
+        place = ", ".join(f"{v:.1f}" if abs(v) < 1e6 else f"{v:.3g}" for v in voxel)
         size = " x ".join(str(n) for n in geometry.shape.tolist())
         raise BadRequest("CENTER_OUTSIDE", f"The nodule's centre is at voxel ({place}) of a volume of {size} voxels.")
