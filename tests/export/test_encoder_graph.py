@@ -153,6 +153,20 @@ def test_no_weight_is_stored_twice(five: list[State], count: int) -> None:
     assert len(set(contents)) == len(contents) > 30
 
 
+def test_weights_of_one_content_and_several_names_are_stored_once(five: list[State]) -> None:
+    """All layer norms of a fresh model are ones and zeros, and every bias is zero."""
+    fresh = {
+        key: np.full_like(value, float(key.endswith("weight"))) if value.ndim == 1 else value
+        for key, value in five[0].items()
+    }
+    for folds in ([fresh], [fresh, five[1]]):
+        weights = [numpy_helper.to_array(tensor) for tensor in graph_of(folds).graph.initializer]
+        contents = [(w.dtype.str, w.shape, w.tobytes()) for w in weights]
+        assert len(set(contents)) == len(contents)
+    ones = np.ones(SMALL.width, np.float32).tobytes()
+    assert sum(tensor.raw_data == ones for tensor in graph_of([fresh]).graph.initializer) == 1
+
+
 def test_five_folds_take_little_more_than_what_differs(five: list[State]) -> None:
     one, together = graph_of(five[:1]).ByteSize(), graph_of(five).ByteSize()
     apart = sum(graph_of([fold]).ByteSize() for fold in five)

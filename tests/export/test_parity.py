@@ -21,6 +21,8 @@ Array = np.ndarray[Any, Any]
 Outputs = tuple[Array, Array, Array]
 QUANTITIES = ["embedding", "view_attention", "probability", "probability_over_batches"]
 
+pytestmark = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # NaN is what some of them are about
+
 
 # ---------------------------------------------------------------- what is measured
 

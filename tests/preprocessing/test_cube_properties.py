@@ -109,7 +109,7 @@ aligned = cases(aligned_affines())
 oblique = cases(oblique_affines()).map(inexact)
 
 
-@examples(25)
+@examples(18)
 @given(aligned)
 def test_aligned_volumes(case: Case) -> None:
     expected = plain.cube_of(*case)
@@ -118,13 +118,13 @@ def test_aligned_volumes(case: Case) -> None:
         np.testing.assert_allclose(case.cut(), expected, rtol=0, atol=1e-3)
 
 
-@examples(7)
+@examples(5)
 @given(oblique)
 def test_oblique_volumes(case: Case) -> None:
     np.testing.assert_allclose(case.cut(), plain.cube_of(*case), rtol=0, atol=1e-3)
 
 
-@examples(5)
+@examples(3)
 @given(aligned)
 def test_the_fast_and_the_general_way_agree(case: Case) -> None:
     fast = case.cut()
@@ -141,13 +141,13 @@ def test_more_voxels_than_needed_change_nothing_in_aligned_volumes(case: Case, g
     np.testing.assert_array_equal(case.cut(None), from_needed)
 
 
-@examples(4)
+@examples(3)
 @given(oblique, st.one_of(st.none(), st.integers(1, 30)))
 def test_more_voxels_than_needed_change_nothing_in_oblique_volumes(case: Case, grow: int | None) -> None:
     np.testing.assert_array_equal(case.cut(grow), case.cut())
 
 
-@pytest.mark.parametrize("drift", [1e-10, 4.9e-10, 5.1e-10, 1e-7])
+@pytest.mark.parametrize("drift", [4.9e-10, 9e-9])
 def test_volumes_that_are_aligned_but_for_a_hair(drift: float) -> None:
     """Below a bound they take the fast way; a chequered volume shows most what that neglects."""
     volume = np.where(np.indices((110, 110, 110)).sum(axis=0) % 2, 3071, -1024).astype(np.int16)
