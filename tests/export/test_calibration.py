@@ -21,6 +21,7 @@ GOOD = {"kind": "beta", "a": 0.6, "b": 0.9, "c": -0.7}
 
 betacal = pytest.importorskip("betacal")
 joblib = pytest.importorskip("joblib")
+from noduleserve.export.unpickle_calibration import numbers_of  # noqa: E402  it imports joblib
 
 
 def write(folder: Path, fold: int, content: Any) -> Path:
@@ -141,9 +142,8 @@ FITS = {
 
 def test_converted_numbers_calibrate_as_betacal_does(tmp_path: Path) -> None:
     models = [fitted(*truth) for truth, _ in FITS.values()]
-    files = [dump(tmp_path, fold, model) for fold, model in enumerate(models)]
-    written = convert_calibration(tmp_path)
-    assert written == [file.with_name("calibration.json") for file in files]
+    for fold, model in enumerate(models):
+        write(tmp_path, fold, numbers_of(model))
     numbers = read_calibration(tmp_path, len(FITS))
     p = np.concatenate([np.linspace(1e-4, 1 - 1e-4, 999), [1e-12, 1 - 1e-12]])
     for abc, model, (truth, dropped) in zip(numbers, models, FITS.values(), strict=True):
@@ -164,7 +164,8 @@ def test_the_published_pickles(published_checkpoint: Path, tmp_path: Path) -> No
         (tmp_path / name).write_bytes((published_checkpoint / name).read_bytes())
         lr = joblib.load(tmp_path / name).calibrator_.lr_
         expected.append({"a": lr.coef_[0, 0], "b": lr.coef_[0, 1], "c": lr.intercept_[0]})
-    convert_calibration(tmp_path)
+    written = convert_calibration(tmp_path)
+    assert written == [tmp_path / f"fold_{fold}" / "calibration.json" for fold in range(2)]
     assert read_calibration(tmp_path, 2) == expected
 
 
