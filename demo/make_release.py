@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 
 from noduleserve.export.assemble import export_release
-from noduleserve.export.calibration import read_calibration
 from noduleserve.export.checkpoint import read_checkpoint
-from noduleserve.export.features import read_features
-from noduleserve.export.untrained import write_untrained_checkpoint
+from noduleserve.export.checkpoint.calibration import read_calibration
+from noduleserve.export.checkpoint.untrained import write_untrained_checkpoint
+from noduleserve.export.text.features import read_features
 from noduleserve.release import Release
 
 RELEASE = Path(__file__).parent / "release"

@@ -21,13 +21,14 @@ from noduleserve.errors import ReleaseError
 from noduleserve.preprocessing import PREPROCESSING_VERSION
 from noduleserve.release import REPOSITORY, Release, seal
 
-from .calibration import Numbers
 from .checkpoint import Checkpoint
-from .encoder_graph import build_encoder
-from .features import Features
-from .parity import Encoder, Parity, compare, parity_views
-from .text_bank import TextBank, require_short_prompts, scale_of, value_embeddings
-from .torch_model import TorchModel
+from .checkpoint.calibration import Numbers
+from .encoder.encoder_graph import build_encoder
+from .encoder.identity import encoder_id, stamp
+from .proof.parity import Encoder, Parity, compare, parity_views
+from .proof.torch_model import TorchModel
+from .text.features import Features
+from .text.text_bank import TextBank, require_short_prompts, scale_of, value_embeddings
 
 TARGET, PRECISION = "embedded", "fp32"
 MAX_BATCH = 8
@@ -92,7 +93,10 @@ def _write(
 ) -> None:
     encoder = work / "encoder.onnx"
     tell(f"writing the image encoder of {len(checkpoint.folds)} folds as one graph")
-    onnx.save(build_encoder(checkpoint.folds, checkpoint.dimensions), encoder)
+    graph = build_encoder(checkpoint.folds, checkpoint.dimensions)
+    identity = encoder_id(graph)
+    stamp(graph, identity)
+    onnx.save(graph, encoder)
     bank, parity = _text_and_proof(checkpoint, features, encoder, tell)
     tell("assembling the model repository")
     facts = {
@@ -106,6 +110,7 @@ def _write(
     encoder.rename(work / REPOSITORY / "nodule_encoder" / "1" / "encoder.onnx")
     similarity = work / REPOSITORY / "nodule_similarity" / "1"
     bank.save(similarity / "text_bank.npz")
+    (similarity / "encoder_id.json").write_text(json.dumps(identity.tolist()) + "\n")
     (similarity / "calibration.json").write_text(json.dumps(calibration, indent=1) + "\n")
     (work / "parity.json").write_text(json.dumps(parity.as_dict(), indent=1) + "\n")
     seal(work, _manifest(checkpoint, calibration, features, parity, facts))

@@ -91,7 +91,7 @@ def phantom_volume(phantom_worklist: Path) -> Volume:
 def untrained_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of three folds that needs no shared data."""
     pytest.importorskip("torch", reason="the checkpoint is written with torch")
-    from noduleserve.export.untrained import write_untrained_checkpoint
+    from noduleserve.export.checkpoint.untrained import write_untrained_checkpoint
 
     folder = tmp_path_factory.mktemp("untrained")
     write_untrained_checkpoint(folder, seed=11, folds=3)

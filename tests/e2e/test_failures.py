@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -12,7 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 from scripted_server import end_quickly
 from serving import COMMAND, Serving, Wire, command, living, read_rows, session_of, until, write_rows
 
@@ -222,8 +225,15 @@ def test_a_triton_with_other_models(
 
 
 def another_release(release: Path, out: Path) -> Release:
-    """The same model with another notice: a release of its own."""
+    """The same weights under another encoder's id, with another notice: a release of its own."""
     shutil.copytree(release, out)
+    graph = out / REPOSITORY / "nodule_encoder" / "1" / "encoder.onnx"
+    model = onnx.load(graph)
+    identity = next(weight for weight in model.graph.initializer if weight.name == "encoder_id")
+    identity.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(identity) ^ 1, "encoder_id"))
+    onnx.save(model, graph)
+    numbers = numpy_helper.to_array(identity).ravel().tolist()
+    (out / REPOSITORY / "nodule_similarity" / "1" / "encoder_id.json").write_text(json.dumps(numbers))
     manifest = Release.open(release).manifest
     kept = {key: value for key, value in manifest.items() if key not in ("files", "release_id")}
     return seal(out, kept | {"notice": "another one"})
@@ -249,7 +259,7 @@ def test_models_of_two_releases_never_meet(
     assert done.returncode == 3, done.stderr
     rows = read_rows(tmp_path / "results.csv")
     assert [row["error_code"] for row in rows] == ["RELEASE_MISMATCH"] * 5
-    assert all(other.id in row["error"] and "Serve one whole release" in row["error"] for row in rows)
+    assert all("another encoder" in row["error"] and "Serve one whole release" in row["error"] for row in rows)
     assert {row["raw_0"] for row in rows} == {""}
     done = command("serve", mixed, timeout=60)
     assert done.returncode == 1

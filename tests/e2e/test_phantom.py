@@ -16,7 +16,7 @@ from noduleserve.client.results import Score
 from noduleserve.client.run import score_worklist
 from noduleserve.client.worklist import read_worklist
 from noduleserve.demo.phantom import Phantom
-from noduleserve.export.features import Features, read_features
+from noduleserve.export.text.features import Features, read_features
 
 
 def plain_scores(phantom: Phantom, checkpoint: Path, features: Features) -> dict[str, Any]:

@@ -97,21 +97,22 @@ def test_similarity_of_the_served_embeddings(run: Run, published: Serving, expec
     embedding = np.stack([o.score.embedding for o in run.outcomes if o.score])[:8]
     logits = np.zeros((8, 5, 2), np.float32)
 
-    def similarity(release: str) -> np.ndarray[Any, Any]:
+    def similarity(encoder: list[int]) -> np.ndarray[Any, Any]:
         inputs = [
             stock.InferInput("EMBEDDING", embedding.shape, "FP32"),
             stock.InferInput("LOGITS", logits.shape, "FP32"),
-            stock.InferInput("ENCODER_RELEASE", [8, 1], "BYTES"),
+            stock.InferInput("ENCODER_ID", [8, 4], "INT32"),
         ]
-        for tensor, array in zip(inputs, (embedding, logits, np.full((8, 1), release, object)), strict=True):
+        for tensor, array in zip(inputs, (embedding, logits, np.full((8, 4), encoder, np.int32)), strict=True):
             tensor.set_data_from_numpy(array)
         with stock.InferenceServerClient(published.address) as client:
             return client.infer("nodule_similarity", inputs).as_numpy("SIMILARITY")
 
+    own = json.loads((published.release.repository / "nodule_similarity" / "1" / "encoder_id.json").read_text())
     wanted = expected.model["similarity"][:, :8].transpose(1, 0, 2)
-    np.testing.assert_allclose(similarity(published.facts["release"]), wanted, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(similarity(own), wanted, atol=1e-4, rtol=0)
     with pytest.raises(InferenceServerException) as refused:
-        similarity("ns-00000000000000000000")
+        similarity([*own[:3], own[3] ^ 1])
     assert "[RELEASE_MISMATCH]" in str(refused.value)
 
 

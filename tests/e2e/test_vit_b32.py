@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def checkpoint(folder: Path) -> Path:
     pytest.importorskip("torch", reason="the checkpoint is written with torch")
-    from noduleserve.export.untrained import write_untrained_checkpoint
+    from noduleserve.export.checkpoint.untrained import write_untrained_checkpoint
 
     write_untrained_checkpoint(folder / "checkpoint", size="ViT-B/32", seed=32)
     return folder / "checkpoint"

@@ -9,7 +9,7 @@ import torch
 from small_model import ALL_TOKENS, Size, folds_of, write_checkpoint
 
 from noduleserve.export.checkpoint import Checkpoint, read_checkpoint
-from noduleserve.export.features import Features
+from noduleserve.export.text.features import Features
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from noduleserve.errors import CheckpointError, NoduleserveError, ReleaseError
 from noduleserve.export import assemble
 from noduleserve.export.assemble import export_release
 from noduleserve.export.checkpoint import Checkpoint
-from noduleserve.export.features import Features
+from noduleserve.export.text.features import Features
 from noduleserve.preprocessing import PREPROCESSING_VERSION
 from noduleserve.release import Release
 
@@ -62,7 +62,7 @@ def test_a_release_is_complete(release: Release) -> None:
         + [f"{encoder}/1/encoder.onnx", f"{score}/semantic_labels.txt", f"{similarity}/semantic_labels.txt"]
         + [f"{model}/1/model.py" for model in (encoder, preprocess, similarity)]
         + [f"{preprocess}/1/preprocessing/{part}.py" for part in parts]
-        + [f"{similarity}/1/{file}" for file in ("head.py", "text_bank.npz", "calibration.json")]
+        + [f"{similarity}/1/{file}" for file in ("head.py", "text_bank.npz", "calibration.json", "encoder_id.json")]
     )
     assert sorted(p.name for p in release.folder.parent.iterdir()) == ["may"]
 

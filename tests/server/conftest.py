@@ -22,8 +22,8 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
     pytest.importorskip("torch", reason="the release is exported with torch")
     from noduleserve.export.assemble import export_release
     from noduleserve.export.checkpoint import read_checkpoint
-    from noduleserve.export.features import read_features
-    from noduleserve.export.untrained import write_untrained_checkpoint
+    from noduleserve.export.checkpoint.untrained import write_untrained_checkpoint
+    from noduleserve.export.text.features import read_features
 
     folder = tmp_path_factory.mktemp("release")
     write_untrained_checkpoint(folder / "checkpoint", seed=5, folds=1)

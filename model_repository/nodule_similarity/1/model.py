@@ -1,5 +1,6 @@
 """nodule_similarity: embedding and logits of every fold -> the numbers that a reader sees."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from head import Head, malignancy, semantic, similarity
 
 
 class TritonPythonModel:
-    """Refuses an embedding that another release's encoder made, and a number that is not finite."""
+    """Refuses an embedding that another encoder than its release's made, and a number that is not finite."""
 
     def initialize(self, args):
         """Read the text bank, the calibration and the release id."""
         here = Path(__file__).parent
         self._head = Head.read(here)
         self._release = (here / "RELEASE").read_text()
+        self._encoder = np.array(json.loads((here / "encoder_id.json").read_text()), np.int32)
 
     def execute(self, requests):
         """One response a request, in order."""
@@ -27,13 +29,12 @@ class TritonPythonModel:
     def _respond(self, request):
         embedding, logits, encoder = (
             pb_utils.get_input_tensor_by_name(request, name).as_numpy()
-            for name in ("EMBEDDING", "LOGITS", "ENCODER_RELEASE")
+            for name in ("EMBEDDING", "LOGITS", "ENCODER_ID")
         )
-        strangers = {name.decode() for name in encoder.ravel().tolist()} - {self._release}
-        if strangers:
+        if (encoder != self._encoder).any():
             return _refusal(
                 "RELEASE_MISMATCH",
-                f"The embedding is of release {', '.join(sorted(strangers))}, the text bank of {self._release}.",
+                f"The embedding was made by another encoder than that of release {self._release}.",
                 "Serve one whole release; never mix the models of two.",
             )
         mean, raw, calibrated = malignancy(logits, self._head.calibration)

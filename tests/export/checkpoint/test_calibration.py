@@ -13,15 +13,15 @@ import pytest
 from reference import plain
 
 from noduleserve.errors import CheckpointError
-from noduleserve.export import calibration
-from noduleserve.export.calibration import convert_calibration, read_calibration
+from noduleserve.export.checkpoint import calibration
+from noduleserve.export.checkpoint.calibration import convert_calibration, read_calibration
 
 Array = np.ndarray[Any, Any]
 GOOD = {"kind": "beta", "a": 0.6, "b": 0.9, "c": -0.7}
 
 betacal = pytest.importorskip("betacal")
 joblib = pytest.importorskip("joblib")
-from noduleserve.export.unpickle_calibration import numbers_of  # noqa: E402  it imports joblib
+from noduleserve.export.checkpoint.unpickle_calibration import numbers_of  # noqa: E402  it imports joblib
 
 
 def write(folder: Path, fold: int, content: Any) -> Path:

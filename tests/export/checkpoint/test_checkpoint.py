@@ -15,7 +15,8 @@ import torch
 from small_model import Size, State, as_torch, base_of, fold_of, folds_of, plain_of, write_checkpoint, write_fold
 
 from noduleserve.errors import CheckpointError
-from noduleserve.export.checkpoint import Checkpoint, read_args, read_checkpoint
+from noduleserve.export.checkpoint import Checkpoint, read_checkpoint
+from noduleserve.export.checkpoint.published import read_args
 
 FOLDS = 2
 Q_PROJ = "vision_model.transformer.resblocks.0.attn.q_proj"

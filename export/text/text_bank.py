@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noduleserve.errors import CheckpointError
+from noduleserve.export.checkpoint import State
+from noduleserve.export.checkpoint.layout import CONTEXT
+from noduleserve.export.proof.torch_model import TorchModel
 
-from .checkpoint import State
 from .features import Features
-from .layout import CONTEXT
-from .torch_model import TorchModel
 
 LARGEST_LOG_SCALE = 4.6052  # ln 100, as the method clips it
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from noduleserve.errors import CheckpointError
-from noduleserve.export.features import read_features
+from noduleserve.export.text.features import read_features
 
 GOOD = """\
 version: 1

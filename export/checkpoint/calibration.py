@@ -67,7 +67,7 @@ def convert_calibration(folder: Path) -> list[Path]:
     written = []
     for file in pickles:
         where = file.relative_to(folder).as_posix()
-        command = [sys.executable, "-m", "noduleserve.export.unpickle_calibration", str(file)]
+        command = [sys.executable, "-m", "noduleserve.export.checkpoint.unpickle_calibration", str(file)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1][:300]

@@ -16,11 +16,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from noduleserve.export.checkpoint import State
+from noduleserve.export.checkpoint.layout import IMAGE_SIZE, Dimensions
 from noduleserve.preprocessing.views import VIEW, VIEW_NAMES
 
-from .checkpoint import State
 from .graph import GraphWriter
-from .layout import IMAGE_SIZE, Dimensions
 
 CLIP_MEAN = np.array([0.48145466, 0.4578275, 0.40821073])
 CLIP_STD = np.array([0.26862954, 0.26130258, 0.27577711])

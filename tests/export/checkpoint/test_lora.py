@@ -11,10 +11,9 @@ from conftest import Expected
 from small_model import SMALL, Size, State, base_of, fold_of, folds_of, plain_of, write_checkpoint
 
 from noduleserve.errors import CheckpointError
-from noduleserve.export import lora
-from noduleserve.export.checkpoint import read_checkpoint
-from noduleserve.export.encoder_graph import build_encoder
-from noduleserve.export.parity import Encoder, probability
+from noduleserve.export.checkpoint import lora, read_checkpoint
+from noduleserve.export.encoder.encoder_graph import build_encoder
+from noduleserve.export.proof.parity import Encoder, probability
 
 STATES = [True, False]
 Q_PROJ = "vision_model.transformer.resblocks.0.attn.q_proj"

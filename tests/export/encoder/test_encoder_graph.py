@@ -13,9 +13,9 @@ from onnx import numpy_helper
 from scipy import ndimage
 from small_model import SMALL, Size, State, base_of, fold_of, folds_of, plain_encode, plain_of, random_views
 
-from noduleserve.export.encoder_graph import build_encoder, resize_matrix
-from noduleserve.export.layout import Dimensions
-from noduleserve.export.parity import Encoder, probability
+from noduleserve.export.checkpoint.layout import Dimensions
+from noduleserve.export.encoder.encoder_graph import build_encoder, resize_matrix
+from noduleserve.export.proof.parity import Encoder, probability
 
 Array = np.ndarray[Any, Any]
 

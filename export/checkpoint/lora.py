@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from noduleserve.errors import CheckpointError
 
+from .weights import LoraState, Update
+
 State = Mapping[str, NDArray[np.float32]]
-LoraState = Literal["merged", "unmerged"]
 
 _SUFFIX = ".w_lora_A"
 # Merging in float32 moves a weight by rounding, about 1e-7 of it; a LoRA update moves it by far more than 1e-4.
@@ -37,6 +37,21 @@ def scaling(rank: int, alpha: float) -> float:
 def update_of(state: State, layer: str, scale: float) -> NDArray[np.float32]:
     """scale * B @ A of one layer, float32 [out, in]."""
     return (state[f"{layer}.w_lora_B"] @ state[f"{layer}.w_lora_A"]) * np.float32(scale)
+
+
+def updates_of(state: State, scale: float) -> dict[str, Update]:
+    """The update of each layer that carries one."""
+    return {
+        layer: Update(state[f"{layer}.w_lora_A"], state[f"{layer}.w_lora_B"], scale) for layer in lora_layers(state)
+    }
+
+
+def base_of(state: State, scale: float, lora_state: LoraState) -> dict[str, NDArray[np.float32]]:
+    """The weights of the layers that carry an update, before it."""
+    return {
+        layer: state[f"{layer}.weight"] - (update_of(state, layer, scale) if lora_state == "merged" else 0)
+        for layer in lora_layers(state)
+    }
 
 
 def detect_state(folds: Sequence[State], scale: float, base: State | None = None) -> LoraState:

@@ -13,10 +13,10 @@ from small_model import ALL_TOKENS, Size, State, as_torch, folds_of, plain_of
 
 from noduleserve.errors import CheckpointError
 from noduleserve.export.checkpoint import read_checkpoint
-from noduleserve.export.features import Features, read_features
-from noduleserve.export.layout import Dimensions
-from noduleserve.export.text_bank import TextBank, require_short_prompts, scale_of, value_embeddings
-from noduleserve.export.torch_model import TorchModel
+from noduleserve.export.checkpoint.layout import Dimensions
+from noduleserve.export.proof.torch_model import TorchModel
+from noduleserve.export.text.features import Features, read_features
+from noduleserve.export.text.text_bank import TextBank, require_short_prompts, scale_of, value_embeddings
 
 if TYPE_CHECKING:
     from conftest import Expected

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch.nn import functional as F
 
-from .checkpoint import State
-from .encoder_graph import CLIP_MEAN, CLIP_STD
-from .layout import CONTEXT, HEAD_WIDTH, IMAGE_SIZE, Dimensions
+from noduleserve.export.checkpoint import State
+from noduleserve.export.checkpoint.layout import CONTEXT, HEAD_WIDTH, IMAGE_SIZE, Dimensions
+from noduleserve.export.encoder.encoder_graph import CLIP_MEAN, CLIP_STD
 
 
 class TorchModel:

@@ -14,8 +14,8 @@ from onnx import numpy_helper
 from noduleserve.errors import ParityError
 from noduleserve.export import assemble
 from noduleserve.export.checkpoint import Checkpoint
-from noduleserve.export.features import Features
-from noduleserve.export.parity import TOLERANCE, Parity, compare, parity_views, probability
+from noduleserve.export.proof.parity import TOLERANCE, Parity, compare, parity_views, probability
+from noduleserve.export.text.features import Features
 
 Array = np.ndarray[Any, Any]
 Outputs = tuple[Array, Array, Array]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from reference import plain
 
-from noduleserve.export.untrained import write_untrained_checkpoint
+from noduleserve.export.checkpoint.untrained import write_untrained_checkpoint
 
 State = dict[str, torch.Tensor]
 

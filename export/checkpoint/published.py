@@ -7,46 +7,20 @@ import hashlib
 import math
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from noduleserve.errors import CheckpointError
 
 from . import lora
 from .layout import LEFT_BY_TRAINING, Dimensions, check_state
-
-State = dict[str, NDArray[np.float32]]
-
-
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """A fine-tuned model, every fold with its LoRA update added exactly once.
-
-    Attributes:
-        folds: plain weights of each fold by the published keys, float32.
-        dimensions: sizes of the towers and heads.
-        args: what args.txt says.
-        lora_state: of the files, `merged` or `unmerged`.
-        decided_by: `folds`, `base` or `--lora-state`.
-        reproduces_published: whether fold 0 carries its update twice, as in the published evaluation script.
-        sha256: of each file, by its path in the checkpoint.
-    """
-
-    folds: tuple[State, ...]
-    dimensions: Dimensions
-    args: dict[str, Any]
-    lora_state: lora.LoraState
-    decided_by: str
-    reproduces_published: bool
-    sha256: dict[str, str]
+from .weights import Checkpoint, State
 
 
-def read_checkpoint(
+def read_published(
     folder: Path,
     *,
     lora_state: Literal["auto", "merged", "unmerged"] = "auto",
@@ -54,7 +28,7 @@ def read_checkpoint(
     reproduce_published: bool = False,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Checkpoint:
-    """Read, check and merge a checkpoint.
+    """Read, check and merge a checkpoint in the published layout; see `read_checkpoint`.
 
     Args:
         folder: holds args.txt and fold_0, fold_1, ...
@@ -89,7 +63,20 @@ def read_checkpoint(
         lora.merged_state(state, scale, lora_state, twice=reproduce_published and fold == 0)
         for fold, state in enumerate(states)
     )
-    return Checkpoint(merged, dimensions, args, lora_state, decided_by, reproduce_published, sha256)
+    updates = tuple(lora.updates_of(state, scale) for state in states)
+    return Checkpoint(
+        folds=merged,
+        dimensions=dimensions,
+        args=args,
+        layout="published",
+        tuning="lora",
+        lora_state=lora_state,
+        decided_by=decided_by,
+        reproduces_published=reproduce_published,
+        sha256=sha256,
+        updates=updates,
+        base=lora.base_of(states[0], scale, lora_state),
+    )
 
 
 def read_args(folder: Path) -> dict[str, Any]:

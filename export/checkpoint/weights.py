@@ -1,0 +1,63 @@
+"""What a checkpoint is once it has been read, whatever layout it came in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .layout import Dimensions
+
+State = dict[str, NDArray[np.float32]]
+LoraState = Literal["merged", "unmerged"]
+Tuning = Literal["lora", "ft", "pt"]
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """The low-rank update of one layer: `scale * b @ a` is added to its weight.
+
+    Attributes:
+        a: float32 [r, in].
+        b: float32 [out, r].
+        scale: alpha / sqrt(r) where rank-stabilised, else alpha / r.
+    """
+
+    a: NDArray[np.float32]
+    b: NDArray[np.float32]
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A fine-tuned model, every fold with its LoRA update added exactly once.
+
+    Attributes:
+        folds: plain weights of each fold by the published keys, float32.
+        dimensions: sizes of the towers and heads.
+        args: what args.txt (or model.json) says of the training.
+        layout: `published` or `open_clip+peft`.
+        tuning: `lora`, `ft` (every weight trained) or `pt` (towers as pretrained).
+        lora_state: of the files, `merged` or `unmerged`; None where there is no LoRA.
+        decided_by: `folds`, `base`, `--lora-state`, or `layout` where the layout leaves no doubt.
+        reproduces_published: whether fold 0 carries its update twice, as in the published evaluation script.
+        sha256: of each file, by its path in the checkpoint.
+        updates: the LoRA updates of each fold by layer; an empty tuple where there is no LoRA.
+        base: the weights of the layers that carry LoRA before any update, shared by the folds; `base + update` is the
+            fold's weight but for rounding. Empty where there is no LoRA.
+    """
+
+    folds: tuple[State, ...]
+    dimensions: Dimensions
+    args: dict[str, Any]
+    layout: str
+    tuning: Tuning
+    lora_state: LoraState | None
+    decided_by: str
+    reproduces_published: bool
+    sha256: dict[str, str]
+    updates: tuple[Mapping[str, Update], ...] = ()
+    base: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)

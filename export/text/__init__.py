@@ -1,0 +1,1 @@
+"""Words in: the semantic features that a release reports, and the text bank that their prompts become."""

@@ -1,0 +1,53 @@
+"""`noduleserve bench ...`: speed as a ratio to a baseline in the same run."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from noduleserve.release import Release
+
+from .console import err, extra_missing
+
+bench = typer.Typer(no_args_is_help=True, help="Measure speed as a ratio to a baseline in the same run.")
+
+
+@bench.command("preprocessing")
+def bench_preprocessing(
+    turns: Annotated[int, typer.Option(min=1, help="How often each way is timed.")] = 7,
+) -> None:
+    """Views and cube on one core, against the straightforward way with scipy."""
+    try:
+        from noduleserve.benchmarks.preprocessing import bench_preprocessing as measure
+    except ModuleNotFoundError as error:
+        raise extra_missing(error, "bench") from None
+    from noduleserve.benchmarks.measure import table
+
+    print(table(measure(turns)))
+
+
+@bench.command("serving")
+def bench_serving(
+    release: Annotated[Path, typer.Argument(help="A release of target `embedded`.")],
+    worklist: Annotated[Path | None, typer.Option(help="Nodules of your own; default: the phantom's.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Nodules of one turn.")] = 40,
+    turns: Annotated[int, typer.Option(min=1, help="How often each way is timed.")] = 3,
+) -> None:
+    """The whole way, DICOM on disk to results, against the bare encoder on the same cores.
+
+    Example:
+
+        noduleserve bench serving releases/may --worklist tonight.csv
+    """
+    from noduleserve.benchmarks.measure import table
+    from noduleserve.benchmarks.serving import bench_serving as measure
+    from noduleserve.client.worklist import read_worklist
+    from noduleserve.demo.command import make_worklist
+
+    with tempfile.TemporaryDirectory() as folder:
+        nodules = read_worklist(worklist or make_worklist(Path(folder)))
+        ratios = measure(Release.open(release), nodules, count, turns, err.print)
+    print(table(ratios))
