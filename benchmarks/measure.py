@@ -1,11 +1,14 @@
-"""Timing two ways of doing the same thing, turn by turn, so that a busy machine slows both alike."""
+"""Timing several ways of doing the same thing, turn by turn, so that a busy machine slows all of them alike."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+Way = TypeVar("Way")
 
 
 @dataclass(frozen=True)
@@ -42,19 +45,37 @@ def compare(
     turns: int,
 ) -> Ratio:
     """Run both once to warm up, then in turns; each turn gives one ratio."""
-    ours[1]()
-    baseline[1]()
-    pairs = [(seconds(ours[1]), seconds(baseline[1])) for _ in range(turns)]
+    times = interleaved({"ours": ours[1], "baseline": baseline[1]}, turns)
+    return ratio(name, (ours[0], baseline[0]), list(zip(times["ours"], times["baseline"], strict=True)), goal)
+
+
+def ratio(name: str, called: tuple[str, str], pairs: Sequence[tuple[float, float]], goal: float) -> Ratio:
+    """What turns of one way and of its baseline come to.
+
+    Args:
+        name: what is done.
+        called: our way, the baseline.
+        pairs: seconds of each in every turn.
+        goal: the ratio that is wanted, at least.
+    """
     ratios = [theirs / mine for mine, theirs in pairs]
-    return Ratio(
-        name,
-        ours[0],
-        baseline[0],
-        statistics.median(mine for mine, _ in pairs),
-        statistics.median(theirs for _, theirs in pairs),
-        (min(ratios), max(ratios)),
-        goal,
-    )
+    ours_s, baseline_s = (statistics.median(side) for side in zip(*pairs, strict=True))
+    return Ratio(name, *called, ours_s, baseline_s, (min(ratios), max(ratios)), goal)
+
+
+def interleaved(ways: Mapping[Way, Callable[[], object]], turns: int) -> dict[Way, list[float]]:
+    """Run every way once to warm up, then all of them in each turn.
+
+    Returns:
+        Seconds of each way in every turn.
+    """
+    for work in ways.values():
+        work()
+    times: dict[Way, list[float]] = {way: [] for way in ways}
+    for _ in range(turns):
+        for way, work in ways.items():
+            times[way].append(seconds(work))
+    return times
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -66,18 +87,24 @@ def seconds(work: Callable[[], object]) -> float:
 
 def table(ratios: Sequence[Ratio]) -> str:
     """The ratios as a Markdown table."""
-    lines = [
-        "| what | ours | baseline | ratio (lowest..highest) | goal |",
-        "|---|---|---|---|---|",
-    ]
-    for r in ratios:
-        low, high = r.spread
-        lines.append(
-            f"| {r.name} | {r.ours}: {_time(r.ours_s)} | {r.baseline}: {_time(r.baseline_s)} "
-            f"| {r.ratio:.3g} ({low:.3g}..{high:.3g}) | {r.goal:g} {'met' if r.ratio >= r.goal else 'MISSED'} |"
+    rows = [
+        (
+            r.name,
+            f"{r.ours}: {shown(r.ours_s)}",
+            f"{r.baseline}: {shown(r.baseline_s)}",
+            f"{r.ratio:.3g} ({r.spread[0]:.3g}..{r.spread[1]:.3g})",
+            f"{r.goal:g} {'met' if r.ratio >= r.goal else 'MISSED'}",
         )
-    return "\n".join(lines)
+        for r in ratios
+    ]
+    return markdown(("what", "ours", "baseline", "ratio (lowest..highest)", "goal"), rows)
 
 
-def _time(value: float) -> str:
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
+
+
+def shown(value: float) -> str:
+    """Seconds as a reader wants them."""
     return f"{value * 1e3:.2f} ms" if value < 1 else f"{value:.2f} s"

@@ -1,28 +1,29 @@
 """The whole way, DICOM on disk to results, against the bare encoder on the same cores and the same nodules.
 
-The bare encoder is the release's own graph on ONNX Runtime in this process, fed with views that are ready in memory:
-the upper bound of what any server could do.  Server and encoder are never busy at the same time.
+The bare encoder is the release's own engine in this process, one nodule at a time as Triton runs it, fed with views
+that are ready in memory: the upper bound of what any server could do.  Server and encoder are never busy at the same
+time: the engine's threads stop at the end of a run.
 """
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from noduleserve.client.results import Outcome
 from noduleserve.client.run import Options, score_worklist
 from noduleserve.client.worklist import Nodule
 from noduleserve.release import Release
+from noduleserve.served_engine import load_engine_module
 from noduleserve.server.process import Endpoints, TritonProcess
 
-from .measure import Ratio, seconds
+from .measure import Ratio, ratio, seconds
+from .served_engine import encoder_folder
 
 LATENCY_ROOM_S = 0.05
 
@@ -38,75 +39,69 @@ def bench_serving(
         count: nodules of one turn.
         turns: how often each way is timed.
         tell: is called with a line of progress.
+
+    Raises:
+        ReleaseError: TARGET_OTHER.
     """
+    folder = encoder_folder(release)
     many = [replace(nodules[i % len(nodules)], number=i) for i in range(count)]
     with TritonProcess(release, Endpoints(grpc=0, http=0, metrics=0)) as server:
         address = server.endpoints.address
         views = _views(score_worklist(nodules, address, options=Options(views=True)).outcomes)
-        session = _session(release)
+        engine = load_engine_module(folder).open_engine(folder, log=tell)
         each = [views[i % len(views) : i % len(views) + 1] for i in range(count)]
+        work = _Work(engine, each, many, address)
+        few = replace(work, each=each[:10], nodules=many[:10])
         return [
-            _throughput(session, each, many, address, turns, tell),
-            _latency(session, each[:10], many[:10], address, turns, tell),
+            _in_turns("throughput, DICOM on disk to results", work.throughput, 0.95, turns, tell),
+            _in_turns("latency of a nodule alone, within 1.1 x encoder + 50 ms", few.latency, 1.0, turns, tell),
         ]
 
 
-def _throughput(
-    session: onnxruntime.InferenceSession,
-    each: list[NDArray[np.float32]],
-    many: list[Nodule],
-    address: str,
-    turns: int,
-    tell: Callable[[str], None],
+def _in_turns(
+    name: str, turn: Callable[[], tuple[float, float]], goal: float, turns: int, tell: Callable[[str], None]
 ) -> Ratio:
+    """Take several turns, each of which measures the server and the bare encoder."""
     pairs = []
-    for turn in range(turns):
-        bare = sum(_encode_seconds(session, views) for views in each)
-        whole = score_worklist(many, address)
+    for number in range(turns):
+        pairs.append(turn())
+        tell("turn {}, {}: served {:.3f} s, bare encoder {:.3f} s".format(number + 1, name, *pairs[-1]))
+    return ratio(name, ("served", "bare encoder"), pairs, goal)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The same nodules for both ways.
+
+    Attributes:
+        encode: the bare encoder.
+        each: views [1,9,50,50] of every nodule.
+        nodules: to be scored by the server.
+        address: of the server.
+    """
+
+    encode: Callable[[NDArray[np.float32]], object]
+    each: Sequence[NDArray[np.float32]]
+    nodules: Sequence[Nodule]
+    address: str
+
+    def throughput(self) -> tuple[float, float]:
+        """Seconds of all nodules: the whole way, the bare encoder."""
+        bare = sum(self._encoder_alone())
+        whole = score_worklist(self.nodules, self.address)
         _require_all_scored(whole.outcomes)
-        pairs.append((whole.seconds, bare))
-        tell(f"turn {turn + 1}: bare encoder {bare:.2f} s, whole way {whole.seconds:.2f} s for {len(many)} nodules")
-    return _ratio("throughput, DICOM on disk to results", pairs, goal=0.95)
+        return whole.seconds, bare
 
-
-def _latency(
-    session: onnxruntime.InferenceSession,
-    each: list[NDArray[np.float32]],
-    many: list[Nodule],
-    address: str,
-    turns: int,
-    tell: Callable[[str], None],
-) -> Ratio:
-    """One nodule in flight: request sent until answer, against 1.1 times the encoder alone + 50 ms."""
-    pairs = []
-    for turn in range(turns):
-        bare = statistics.median(_encode_seconds(session, views) for views in each)
-        outcomes = score_worklist(many, address, options=Options(in_flight=1)).outcomes
+    def latency(self) -> tuple[float, float]:
+        """Seconds of one nodule: request sent until answer, one in flight; and 1.1 times the encoder alone + 50 ms."""
+        bare = statistics.median(self._encoder_alone())
+        outcomes = score_worklist(self.nodules, self.address, options=Options(in_flight=1)).outcomes
         _require_all_scored(outcomes)
         served = statistics.median(outcome.seconds["server"] for outcome in outcomes)
-        pairs.append((served, 1.1 * bare + LATENCY_ROOM_S))
-        tell(f"turn {turn + 1}: bare encoder {bare * 1e3:.1f} ms, request to answer {served * 1e3:.1f} ms")
-    return _ratio("latency of a nodule alone, within 1.1 x encoder + 50 ms", pairs, goal=1.0)
+        return served, 1.1 * bare + LATENCY_ROOM_S
 
-
-def _ratio(name: str, pairs: list[tuple[float, float]], goal: float) -> Ratio:
-    ratios = [bare / ours for ours, bare in pairs]
-    ours, bare = (statistics.median(side) for side in zip(*pairs, strict=True))
-    return Ratio(name, "served", "bare encoder", ours, bare, (min(ratios), max(ratios)), goal)
-
-
-def _session(release: Release) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
-    # A session that spins between two runs would take the server's cores while it is the server's turn.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    graph: Path = release.repository / "nodule_encoder" / "1" / "encoder.onnx"
-    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-
-
-def _encode_seconds(session: onnxruntime.InferenceSession, views: NDArray[np.float32]) -> float:
-    return seconds(lambda: session.run(["EMBEDDING", "VIEW_ATTENTION", "LOGITS"], {"VIEWS": views}))
+    def _encoder_alone(self) -> list[float]:
+        return [seconds(partial(self.encode, views)) for views in self.each]
 
 
 def _views(outcomes: Sequence[Outcome]) -> NDArray[np.float32]:

@@ -11,10 +11,10 @@ from tritonclient.grpc import service_pb2 as pb
 
 from noduleserve.errors import RequestRefused, ServerError
 from noduleserve.preprocessing import Box, VolumeGeometry, parse_refusal
+from noduleserve.protocol import ENSEMBLE, arrays_of, infer_request
 
 from .results import ReleaseInfo, Score
 
-ENSEMBLE = "nodule_score"
 OUTPUTS = (
     "MALIGNANCY",
     "MALIGNANCY_RAW",
@@ -26,12 +26,6 @@ OUTPUTS = (
 )
 # What Triton says to a nodule that comes, or is on its way between two models, while it ends.
 _ENDING = ("Server is stopping", f"Request for unknown model: '{ENSEMBLE}' has no available versions")
-_NUMPY: dict[str, np.dtype[Any]] = {
-    "FP32": np.dtype("<f4"),
-    "FP64": np.dtype("<f8"),
-    "INT16": np.dtype("<i2"),
-    "INT32": np.dtype("<i4"),
-}
 
 
 def score_request(
@@ -56,31 +50,8 @@ def score_request(
             "VOLUME_AFFINE": ("FP64", geometry.affine[None]),
             "NODULE_CENTER": ("FP64", np.asarray(center, np.float64)[None]),
         },
+        OUTPUTS,
     )
-
-
-def infer_request(
-    model: str, request_id: str, inputs: dict[str, tuple[str, NDArray]], outputs: tuple[str, ...] = OUTPUTS
-) -> pb.ModelInferRequest:
-    """A request to any model: inputs as name -> (Triton type, array with the batch as first axis)."""
-    request = pb.ModelInferRequest(model_name=model, id=request_id)
-    for name, (datatype, array) in inputs.items():
-        request.inputs.add(name=name, datatype=datatype, shape=array.shape)
-        request.raw_input_contents.append(np.ascontiguousarray(array, _NUMPY[datatype]).tobytes())
-    for name in outputs:
-        request.outputs.add(name=name)
-    return request
-
-
-def arrays_of(response: pb.ModelInferResponse) -> dict[str, NDArray[Any]]:
-    """The outputs of a response, strings as object arrays of str."""
-    arrays: dict[str, NDArray[Any]] = {}
-    for output, raw in zip(response.outputs, response.raw_output_contents, strict=True):
-        if output.datatype == "BYTES":
-            arrays[output.name] = np.array(_strings(raw), object).reshape(output.shape)
-        else:
-            arrays[output.name] = np.frombuffer(raw, _NUMPY[output.datatype]).reshape(output.shape)
-    return arrays
 
 
 def score_of(response: pb.ModelInferResponse, info: ReleaseInfo) -> Score:
@@ -170,13 +141,3 @@ def release_info(config: pb.ModelConfigResponse | Any) -> ReleaseInfo:
             f"The server has a model nodule_score, but it does not describe itself as a noduleserve release ({error}).",
             "Check --server, and serve a release with `noduleserve serve`.",
         ) from None
-
-
-def _strings(raw: bytes) -> list[str]:
-    """Triton's BYTES: each string is preceded by its length, 4 bytes little endian."""
-    strings, at = [], 0
-    while at < len(raw):
-        length = int.from_bytes(raw[at : at + 4], "little")
-        strings.append(raw[at + 4 : at + 4 + length].decode())
-        at += 4 + length
-    return strings

@@ -28,6 +28,7 @@ from .worklist import COLUMNS
 
 DETAILED = 200  # sections of scored nodules; about 35 kB each
 SUMMARY_COLUMNS = 6  # further worklist columns that fit beside the numbers
+SUMMARY_FEATURES = 5  # semantic features that fit there; a nodule's section has them all
 _DASH = "–"
 _MALIGNANCY_DIGITS = 3
 # What "open", "box" and "server" of Outcome.seconds are called on the page.
@@ -187,7 +188,8 @@ def _run_facts(outcomes: Sequence[Outcome], info: ReleaseInfo, detailed: int) ->
         "sections_shown": len(shown),
         "further": further[:SUMMARY_COLUMNS],
         "further_hidden": len(further[SUMMARY_COLUMNS:]),
-        "features": [name for name, _ in features],
+        "features": [name for name, _ in features[:SUMMARY_FEATURES]],
+        "features_hidden": len(features[SUMMARY_FEATURES:]),
         "rows": [rows[id(o)] for o in (*scored, *failed)],
         "failure_codes": Counter(o.error_code for o in failed).most_common(),
         "failures": [_failure(o, rows[id(o)]) for o in failed],
@@ -223,7 +225,7 @@ def _row(outcome: Outcome, info: ReleaseInfo, further: Iterable[str], features: 
         anchor=f"nodule-{outcome.nodule.number}" if linked else "",
         calibrated=calibrated,
         folds=folds,
-        tops=[_likeliest(values) for _, values in _probabilities(score, features)],
+        tops=[_likeliest(values) for _, values in _probabilities(score, features)[:SUMMARY_FEATURES]],
     )
 
 

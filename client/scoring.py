@@ -14,8 +14,9 @@ from tritonclient.grpc import service_pb2 as pb
 
 from noduleserve.errors import NoduleserveError
 from noduleserve.preprocessing import BadRequest, Box, VolumeGeometry, required_box, views_of_request
+from noduleserve.protocol import arrays_of
 
-from .messages import arrays_of, score_of, score_request
+from .messages import score_of, score_request
 from .open_volume import open_volume
 from .results import Outcome, ReleaseInfo, Score
 from .stream import ScoreStream

@@ -17,8 +17,9 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from noduleserve.errors import NoduleserveError, ServerError
+from noduleserve.protocol import ENSEMBLE
 
-from .messages import ENSEMBLE, refusal_of, release_info
+from .messages import refusal_of, release_info
 from .results import ReleaseInfo
 
 # On two cores a full-size encoder takes seconds a nodule, and a nodule waits for all those in flight before it.

@@ -19,6 +19,7 @@ from noduleserve.server.process import Endpoints, TritonProcess
 from .phantom import make_phantom, write_dicom, write_worklist
 
 RELEASE = Path(__file__).parent / "release"
+SHOWN = ("margins", "consistency", "pleural attachment")  # of the features: a terminal has no room for all
 
 
 def run_demo(out: Path, release: Path = RELEASE, seed: int = 7) -> Run:
@@ -75,7 +76,7 @@ def table_of(run: Run) -> Table:
         table.add_column(name, no_wrap=True)
     for name in ("mm", "malignancy", "folds, raw"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("semantic features")
+    table.add_column("some semantic features")
     for outcome in run.outcomes:
         table.add_row(*_cells(outcome, run.info.labels))
     return table
@@ -89,6 +90,7 @@ def _cells(outcome: Outcome, labels: tuple[str, ...]) -> list[str]:
     best: dict[str, tuple[float, str]] = {}
     for label, probability in zip(labels, score.semantic.tolist(), strict=True):
         feature, value = label.split(".", 1)
-        best[feature] = max(best.get(feature, (0.0, "")), (probability, value))
+        if feature in SHOWN:
+            best[feature] = max(best.get(feature, (0.0, "")), (probability, value))
     values = ", ".join(f"{value} {probability:.0%}" for probability, value in best.values())
     return [*cells, f"{score.malignancy:.3f}", f"{score.raw.min():.2f}..{score.raw.max():.2f}", values]

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from noduleserve.export.assemble import export_release
+from noduleserve.export.assemble import ExportOptions, export_release
 from noduleserve.export.checkpoint import read_checkpoint
 from noduleserve.export.checkpoint.calibration import read_calibration
 from noduleserve.export.checkpoint.untrained import write_untrained_checkpoint
@@ -26,7 +26,7 @@ def make_release(out: Path = RELEASE) -> Release:
         model = read_checkpoint(checkpoint)
         calibration = read_calibration(checkpoint, len(model.folds))
         shutil.rmtree(out, ignore_errors=True)
-        return export_release(model, calibration, read_features(), out, notice=NOTICE)
+        return export_release(model, calibration, read_features(), out, ExportOptions(notice=NOTICE))
 
 
 if __name__ == "__main__":

@@ -1,42 +1,55 @@
-"""Putting a release together: proof first, then the model repository, then the seal."""
+"""Putting a release together: the encoder first, then the proof, then the seal."""
 
 from __future__ import annotations
 
-import datetime
 import json
-import platform
 import shutil
 import tempfile
 from collections.abc import Callable
-from importlib import metadata, resources
+from dataclasses import dataclass, field
 from pathlib import Path
-from string import Template
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-import onnx
+from numpy.typing import NDArray
 
-import noduleserve
 from noduleserve.errors import ReleaseError
-from noduleserve.preprocessing import PREPROCESSING_VERSION
+from noduleserve.manifest import check_schema
 from noduleserve.release import REPOSITORY, Release, seal
 
 from .checkpoint import Checkpoint
 from .checkpoint.calibration import Numbers
+from .encoder.embedded import write_embedded
 from .encoder.encoder_graph import build_encoder
 from .encoder.identity import encoder_id, stamp
-from .proof.parity import Encoder, Parity, compare, parity_views
-from .proof.torch_model import TorchModel
+from .encoder.save import save_model
+from .manifest import facts_of, manifest_of
+from .proof.chain import ProofViews, Yardstick, embedded_encoder, prove, run_torch
+from .proof.outputs import Encode, alone, onnx_encoder, synthetic_views
+from .proof.parity import Parity
+from .proof.report import write_report
+from .repository import write_repository
+from .targets import MAX_BATCH, QUANTISED, TYPED, Encoding
 from .text.features import Features
-from .text.text_bank import TextBank, require_short_prompts, scale_of, value_embeddings
 
-TARGET, PRECISION = "embedded", "fp32"
-MAX_BATCH = 8
-_TOOLS = ("numpy", "onnx", "onnxruntime", "torch", "open_clip_torch")
-_LICENCES = [
-    "noduleserve, its Triton models and the vendored preprocessing: Apache-2.0.",
-    "The weights: as their owner licenses them. CLIP ViT base weights by OpenAI are under the MIT licence.",
-]
+SYNTHETIC = 4  # nodules of every proof that no patient ever had: a release stores them, and `verify` runs them again
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How a checkpoint becomes a release.
+
+    Attributes:
+        encoding: target and precision.
+        notice: a sentence that every output of the release must carry, such as "untrained demo weights".
+        allow_parity_failure: write a release that misses a tolerance, marked.
+        batch_sizes: whose slots are all filled in the proof.
+    """
+
+    encoding: Encoding = field(default_factory=Encoding)
+    notice: str = ""
+    allow_parity_failure: bool = False
+    batch_sizes: tuple[int, ...] = tuple(range(1, MAX_BATCH + 1))
 
 
 def export_release(
@@ -44,18 +57,20 @@ def export_release(
     calibration: list[Numbers] | None,
     features: Features,
     out: Path,
+    options: ExportOptions | None = None,
     *,
-    notice: str = "",
+    proof: ProofViews | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Release:
-    """Write a release of target `embedded` in FP32; nothing is left behind if anything fails.
+    """Write a release; nothing is left behind if anything fails.
 
     Args:
         checkpoint: the model.
         calibration: a, b, c of each fold, or None.
         features: what the text bank is made of.
         out: the release's folder; must not exist or be empty.
-        notice: a sentence that every output of the release must carry, such as "untrained demo weights".
+        options: target, precision and what else is chosen; by default embedded, FP32.
+        proof: nodules that the parity proof runs on, beside the synthetic ones; None for those alone.
         tell: is called with a line of progress before each long step.
 
     Raises:
@@ -63,24 +78,52 @@ def export_release(
         ParityError: PARITY_MISSED.
         CheckpointError: PROMPT_TOO_LONG.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ReleaseError(
-            "OUT_NOT_EMPTY",
-            f"{out} exists and is not an empty folder.",
-            "Releases are never edited: name a new folder.",
-        )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        work.chmod(0o755)
-        _write(checkpoint, calibration, features, work, notice, tell)
-        if out.exists():
-            out.rmdir()
-        work.rename(out)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
+    with new_folder(out) as work:
+        _write(checkpoint, calibration, features, work, options or ExportOptions(), with_synthetic(proof), tell)
     return Release.open(out)
+
+
+class new_folder:
+    """A folder that takes its name when the block ends well, and leaves nothing where it does not.
+
+    Raises:
+        ReleaseError: OUT_NOT_EMPTY.
+    """
+
+    def __init__(self, out: Path) -> None:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ReleaseError(
+                "OUT_NOT_EMPTY",
+                f"{out} exists and is not an empty folder.",
+                "Releases are never edited: name a new folder.",
+            )
+        self._out = out
+        self._made = [p for p in out.absolute().parents if not p.exists()]  # innermost first
+        out.parent.mkdir(parents=True, exist_ok=True)
+        self._work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+
+    def __enter__(self) -> Path:
+        self._work.chmod(0o755)
+        return self._work
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            if self._out.exists():
+                self._out.rmdir()
+            self._work.rename(self._out)
+            return
+        shutil.rmtree(self._work, ignore_errors=True)
+        for parent in self._made:
+            if parent.exists() and not any(parent.iterdir()):
+                parent.rmdir()
+
+
+def with_synthetic(proof: ProofViews | None) -> ProofViews:
+    """The synthetic nodules, and after them those that are given."""
+    own = synthetic_views(SYNTHETIC)
+    if proof is None:
+        return ProofViews(own, "synthetic", SYNTHETIC)
+    return ProofViews(np.concatenate([own, proof.views]), f"synthetic + {proof.source}", SYNTHETIC)
 
 
 def _write(
@@ -88,118 +131,90 @@ def _write(
     calibration: list[Numbers] | None,
     features: Features,
     work: Path,
-    notice: str,
+    options: ExportOptions,
+    proof: ProofViews,
     tell: Callable[[str], None],
 ) -> None:
-    encoder = work / "encoder.onnx"
+    encoding, repository = options.encoding, work / REPOSITORY
+    facts = facts_of(len(checkpoint.folds), calibration is not None, features, options.notice)
+    write_repository(repository, facts, checkpoint.dimensions.out, encoding.target)
+    with tempfile.TemporaryDirectory(prefix=".scratch.", dir=work) as scratch:
+        identity, full, served, emulated = _write_encoder(checkpoint, work, Path(scratch), encoding, proof, tell)
+        yardstick = run_torch(checkpoint, features, proof.views, tell)
+        sizes = options.batch_sizes
+        parity = prove(yardstick, proof, encoding, full, served, emulated=emulated, batch_sizes=sizes, tell=tell)
+    if not options.allow_parity_failure:
+        parity.require()
+    tell("assembling the release")
+    similarity = repository / "nodule_similarity" / "1"
+    yardstick.bank.save(similarity / "text_bank.npz")
+    (similarity / "encoder_id.json").write_text(json.dumps(identity) + "\n")
+    (similarity / "calibration.json").write_text(json.dumps(calibration, indent=1) + "\n")
+    manifest = manifest_of(checkpoint, calibration, features, encoding, identity, parity, facts)
+    _write_evidence(work, parity, yardstick, proof)
+    check_schema(seal(work, manifest).manifest)
+
+
+def _write_encoder(
+    checkpoint: Checkpoint,
+    work: Path,
+    scratch: Path,
+    encoding: Encoding,
+    proof: ProofViews,
+    tell: Callable[[str], None],
+) -> tuple[list[int], Path, Encode, str]:
+    """Write the encoder of the target.
+
+    Returns:
+        Its id; the FP32 graph on disk; the encoder as it is served, or as near to it as this machine can; why that is
+        an emulation, or "".
+    """
     tell(f"writing the image encoder of {len(checkpoint.folds)} folds as one graph")
     graph = build_encoder(checkpoint.folds, checkpoint.dimensions)
-    identity = encoder_id(graph)
+    identity = encoder_id(graph, tag=encoding.tag)
     stamp(graph, identity)
-    onnx.save(graph, encoder)
-    bank, parity = _text_and_proof(checkpoint, features, encoder, tell)
-    tell("assembling the model repository")
-    facts = {
-        "folds": len(checkpoint.folds),
-        "calibrated": calibration is not None,
-        "labels": features.labels,
-        "notice": notice,
-        "preprocessing": PREPROCESSING_VERSION,
-    }
-    write_repository(work / REPOSITORY, facts, checkpoint.dimensions.out)
-    encoder.rename(work / REPOSITORY / "nodule_encoder" / "1" / "encoder.onnx")
-    similarity = work / REPOSITORY / "nodule_similarity" / "1"
-    bank.save(similarity / "text_bank.npz")
-    (similarity / "encoder_id.json").write_text(json.dumps(identity.tolist()) + "\n")
-    (similarity / "calibration.json").write_text(json.dumps(calibration, indent=1) + "\n")
+    number, target = identity.tolist(), work / encoding.graph_file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if encoding.target == "embedded":
+        write_embedded(graph, target.parent, cast(Any, encoding.precision), tell=tell)
+        del graph
+        served, lacking = embedded_encoder(target.parent)
+        if lacking:  # it would fall back to FP32, and prove nothing of its precision
+            served = alone(_emulation(checkpoint, scratch, encoding, identity, tell))
+        return number, target, served, lacking
+    full = target if encoding.precision == "fp32" else scratch / "full.onnx"
+    save_model(graph, full)
+    del graph
+    if encoding.precision in QUANTISED:
+        from .encoder.modelopt import quantize
+
+        tell(f"quantising the graph to {encoding.precision} with NVIDIA ModelOpt")
+        quantize(full, proof.views, target, encoding.precision)
+        return number, full, onnx_encoder(target), ""
+    if encoding.precision in TYPED:
+        tell(f"writing the graph in {encoding.precision}")
+        typed = build_encoder(checkpoint.folds, checkpoint.dimensions, cast(Any, encoding.precision))
+        stamp(typed, identity)
+        save_model(typed, target)
+        del typed
+        return number, full, _emulation(checkpoint, scratch, encoding, identity, tell), "it takes a GPU"
+    return number, full, onnx_encoder(full), ""
+
+
+def _emulation(
+    checkpoint: Checkpoint, scratch: Path, encoding: Encoding, identity: NDArray[np.int32], tell: Callable[[str], None]
+) -> Encode:
+    """The graph of a precision that this machine lacks, every result of it rounded to that precision."""
+    tell(f"emulating {encoding.precision} on the CPU")
+    graph = build_encoder(checkpoint.folds, checkpoint.dimensions, cast(Any, encoding.precision), emulate=True)
+    stamp(graph, identity)
+    save_model(graph, scratch / "emulated.onnx")
+    return onnx_encoder(scratch / "emulated.onnx")
+
+
+def _write_evidence(work: Path, parity: Parity, yardstick: Yardstick, proof: ProofViews) -> None:
+    """parity.json, the picture of it, and what `verify` needs to run the proof again: of synthetic nodules only."""
     (work / "parity.json").write_text(json.dumps(parity.as_dict(), indent=1) + "\n")
-    seal(work, _manifest(checkpoint, calibration, features, parity, facts))
-
-
-def _text_and_proof(
-    checkpoint: Checkpoint, features: Features, encoder: Path, tell: Callable[[str], None]
-) -> tuple[TextBank, Parity]:
-    """Everything that needs the model in torch, fold by fold, so that only one fold is in memory twice."""
-    model = TorchModel(checkpoint.dimensions)
-    require_short_prompts(features, model)
-    views, texts, images = parity_views(), [], []
-    for number, fold in enumerate(checkpoint.folds):
-        tell(f"fold {number}: text bank, and parity with torch")
-        model.load(fold)
-        texts.append(value_embeddings(features, model))
-        images.append(model.encode_views(views))
-    embedding, attention, logits = (np.stack(parts, axis=1) for parts in zip(*images, strict=True))
-    tell("parity with ONNX Runtime")
-    parity = compare(Encoder(encoder), views, (embedding, attention, logits))
-    parity.require()
-    scale = np.array([scale_of(fold) for fold in checkpoint.folds], np.float32)
-    return TextBank(np.stack(texts), scale, np.array(features.groups, np.int64)), parity
-
-
-def write_repository(repository: Path, facts: dict[str, Any], embedding: int) -> None:
-    """Write the model repository of a release, all but its weights and its stamps.
-
-    Args:
-        repository: the folder to make.
-        facts: what clients are told: folds, calibrated, labels, notice, preprocessing.
-        embedding: width of the nodule's embedding.
-    """
-    source = resources.files("noduleserve.model_repository")
-    names = {
-        "max_batch": MAX_BATCH,
-        "folds": facts["folds"],
-        "embedding": embedding,
-        "semantic": len(facts["labels"]),
-        # JSON inside a string of the configuration's text format: escape backslashes and quotes
-        "facts": json.dumps(facts).replace("\\", "\\\\").replace('"', '\\"'),
-    }
-    with resources.as_file(source) as templates:
-        for model in ("nodule_preprocess", "nodule_encoder", "nodule_similarity", "nodule_score"):
-            version = repository / model / "1"
-            version.mkdir(parents=True)
-            for code in sorted((templates / model / "1").glob("*.py")):
-                shutil.copyfile(code, version / code.name)
-            suffix = f".{TARGET}" if model == "nodule_encoder" else ""
-            template = Template((templates / model / f"config.pbtxt{suffix}.template").read_text())
-            (repository / model / "config.pbtxt").write_text(template.substitute(names))
-    for model in ("nodule_similarity", "nodule_score"):
-        (repository / model / "semantic_labels.txt").write_text("\n".join(facts["labels"]) + "\n")
-    with resources.as_file(resources.files("noduleserve.preprocessing")) as preprocessing:
-        vendored = repository / "nodule_preprocess" / "1" / "preprocessing"
-        vendored.mkdir()
-        for code in sorted(preprocessing.glob("*.py")):
-            shutil.copyfile(code, vendored / code.name)
-
-
-def _manifest(
-    checkpoint: Checkpoint,
-    calibration: list[Numbers] | None,
-    features: Features,
-    parity: Parity,
-    facts: dict[str, Any],
-) -> dict[str, Any]:
-    tools = {name: metadata.version(name) for name in _TOOLS}
-    dimensions = checkpoint.dimensions
-    return facts | {
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "checkpoint": {
-            "layout": "published",
-            "files": checkpoint.sha256,
-            "lora_state": checkpoint.lora_state,
-            "lora_state_decided_by": checkpoint.decided_by,
-            "reproduces_published": checkpoint.reproduces_published,
-        },
-        "model": {
-            "patch": dimensions.patch,
-            "image_tower": {"width": dimensions.image.width, "layers": dimensions.image.layers},
-            "text_tower": {"width": dimensions.text.width, "layers": dimensions.text.layers},
-            "embedding": dimensions.out,
-        },
-        "target": TARGET,
-        "precision": PRECISION,
-        "prompts": {f: {v: list(p) for v, p in values.items()} for f, values in features.prompts.items()},
-        "calibration": calibration,
-        "parity": parity.as_dict(),
-        "tools": tools | {"noduleserve": noduleserve.__version__, "python": platform.python_version()},
-        "licences": _LICENCES,
-    }
+    write_report(work / "report.html", parity)
+    merged = {f"reference_{k}": v[: proof.stored] for k, v in yardstick.merged._asdict().items()}
+    np.savez(work / "proof.npz", views=proof.views[: proof.stored], **merged)

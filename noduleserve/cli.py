@@ -9,10 +9,14 @@ import typer
 
 from . import __version__
 from .commands.bench import bench
-from .commands.calibration import convert_calibration
+from .commands.build_engine import build_engine
+from .commands.calibration import convert_calibration, fit_calibration
 from .commands.console import err
+from .commands.convert import convert
 from .commands.demo import demo
-from .commands.export import export
+from .commands.export import export, reprompt
+from .commands.features import features
+from .commands.release import inspect, verify
 from .commands.score import score
 from .commands.serve import serve
 from .errors import NoduleserveError
@@ -58,7 +62,14 @@ def _options(
 
 # In the order of `noduleserve --help`: the way of a release.
 app.command()(export)
+app.command()(reprompt)
+app.command()(inspect)
+app.command()(verify)
+app.command()(features)
+app.command()(convert)
 app.command("convert-calibration")(convert_calibration)
+app.command("fit-calibration")(fit_calibration)
+app.command("build-engine")(build_engine)
 app.command()(serve)
 app.command()(score)
 app.command()(demo)

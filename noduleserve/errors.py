@@ -8,6 +8,7 @@
      +-- ReleaseError            a release folder is damaged, edited or not a release
      +-- CheckpointError         a checkpoint cannot be turned into a release
      +-- ParityError             an exported graph does not compute what the checkpoint computes
+     +-- EngineError             a TensorRT plan cannot be built, found or trusted
 
 `preprocessing.BadRequest` stands beside the tree, since preprocessing also runs where noduleserve is not installed;
 it carries the same `code`, `what` and `mend`.
@@ -61,3 +62,7 @@ class CheckpointError(NoduleserveError):
 
 class ParityError(NoduleserveError):
     """An exported graph does not compute what the checkpoint computes."""
+
+
+class EngineError(NoduleserveError):
+    """A TensorRT plan cannot be built, found or trusted."""

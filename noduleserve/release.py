@@ -1,19 +1,23 @@
 """The release: one immutable folder, and the proof that it is still what was exported.
 
     RELEASE/MANIFEST.json                    everything that is to be known of the release
-    RELEASE/parity.json                      how far the exported graph is from the checkpoint, figure by figure
     RELEASE/model_repository/<model>/...     what Triton serves
     RELEASE/model_repository/<model>/1/RELEASE   the release id, in each model
+    RELEASE/engine/encoder.onnx              target `tensorrt` only: what a plan is built from
+    RELEASE/parity.json, report.html, proof.npz  the evidence: how far the release is from its checkpoint
 
-The release id is the SHA-256 of the content: of the manifest without `release_id`, `created` and the RELEASE files'
-own hashes, written as JSON with sorted keys.  Since the manifest holds the SHA-256 of every other file, no byte of a
-release can change without the id changing; the RELEASE files must hold the id itself.
+The release id is the SHA-256 of the content: of the manifest's identity, written as JSON with sorted keys.  Identity
+is everything but the id itself, the RELEASE files that hold it, and what may differ between two exports of the same
+inputs: the time, the versions of the tools, and the evidence, whose last digits are the machine's.  So the same inputs
+give the same id.  The manifest's `files` holds the SHA-256 of every file of the content and `evidence` those of the
+evidence; `seal` is the SHA-256 of the manifest without it.  So no byte of a release can change unnoticed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -24,9 +28,12 @@ from .errors import ReleaseError
 MANIFEST = "MANIFEST.json"
 REPOSITORY = "model_repository"
 STAMP = "RELEASE"
-FORMAT = 1
-_NOT_IDENTITY = ("release_id", "created")
-_MADE_BY_PYTHON = "__pycache__"  # serving a release may leave byte code beside its model.py; it is not content
+FORMAT = 2
+EVIDENCE = ("parity.json", "proof.npz", "report.html")
+_NOT_IDENTITY = ("release_id", "seal", "created", "tools", "parity", "evidence")
+# A Triton that was started on the folder itself leaves byte code beside its model.py. `noduleserve serve` never runs
+# it: it serves links to the files that the manifest lists.
+_MADE_BY_PYTHON = "__pycache__"
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,11 @@ class Release:
             ReleaseError: RELEASE_NOT_FOUND, RELEASE_FORMAT, RELEASE_EDITED.
         """
         manifest = _read_manifest(folder)
+        if seal_of(manifest) != manifest.get("seal"):
+            raise _edited(f"{MANIFEST} does not hash to its seal")
         if release_id(manifest) != manifest.get("release_id"):
             raise _edited(f"{MANIFEST} does not hash to its release id")
-        if not isinstance(manifest.get("files"), dict):
+        if not isinstance(manifest.get("files"), dict) or not isinstance(manifest.get("evidence"), dict):
             raise _edited(f"{MANIFEST} lists no files")
         differing = _differing_files(folder, manifest)
         if differing:
@@ -74,11 +83,18 @@ def seal(folder: Path, manifest: dict[str, Any]) -> Release:
 
     Args:
         folder: holds `model_repository/` and whatever else belongs to the release.
-        manifest: all of the manifest but `files` and `release_id`.
+        manifest: all of the manifest but what is computed here: format, files, evidence, release_id, seal.
     """
-    manifest = manifest | {"format": FORMAT, "files": {p: _sha256(folder / p) for p in _content(folder)}}
+    hashes = {p: _sha256(folder / p) for p in _content(folder) if (folder / p).is_file()}
+    manifest = manifest | {
+        "format": FORMAT,
+        "files": {p: h for p, h in hashes.items() if p not in EVIDENCE},
+        "evidence": {p: h for p, h in hashes.items() if p in EVIDENCE},
+    }
     manifest["release_id"] = release_id(manifest)
+    manifest["seal"] = seal_of(manifest)
     for stamp in _stamps(manifest["files"]):
+        (folder / stamp).parent.mkdir(exist_ok=True)
         (folder / stamp).write_text(manifest["release_id"])
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     return Release.open(folder)
@@ -86,9 +102,17 @@ def seal(folder: Path, manifest: dict[str, Any]) -> Release:
 
 def release_id(manifest: dict[str, Any]) -> str:
     """The id that a manifest's content has: "ns-" and 20 hexadecimal digits of its SHA-256."""
-    identity = {key: value for key, value in manifest.items() if key not in _NOT_IDENTITY}
-    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-    return "ns-" + hashlib.sha256(text.encode()).hexdigest()[:20]
+    return "ns-" + _hash_without(manifest, _NOT_IDENTITY)[:20]
+
+
+def seal_of(manifest: dict[str, Any]) -> str:
+    """SHA-256 of a manifest without its seal."""
+    return _hash_without(manifest, ("seal",))
+
+
+def _hash_without(manifest: dict[str, Any], keys: Iterable[str]) -> str:
+    rest = {key: value for key, value in manifest.items() if key not in keys}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -113,9 +137,18 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _content(folder: Path) -> list[str]:
-    """Paths, relative and sorted, of the files of a release, its manifest left out."""
-    paths = (p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
-    return sorted(p.as_posix() for p in paths if p != Path(MANIFEST) and _MADE_BY_PYTHON not in p.parts)
+    """Paths, relative and sorted, of what a release holds, its manifest left out.
+
+    Files, and what a release never holds: links, and folders with nothing in them.
+    """
+    found = []
+    for here, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name != _MADE_BY_PYTHON]
+        links = [name for name in folders if Path(here, name).is_symlink()]
+        empty = [] if folders or files or here == str(folder) else [Path(here)]
+        found += [Path(here, name) for name in (*files, *links)] + empty
+    paths = (path.relative_to(folder) for path in found)
+    return sorted(path.as_posix() for path in paths if path != Path(MANIFEST))
 
 
 def _stamps(files: Iterable[str]) -> list[str]:
@@ -127,13 +160,16 @@ def _stamps(files: Iterable[str]) -> list[str]:
 
 def _differing_files(folder: Path, manifest: dict[str, Any]) -> list[str]:
     stamp_sha256 = hashlib.sha256(manifest["release_id"].encode()).hexdigest()
-    expected = manifest["files"] | dict.fromkeys(_stamps(manifest["files"]), stamp_sha256)
+    expected = manifest["files"] | manifest["evidence"] | dict.fromkeys(_stamps(manifest["files"]), stamp_sha256)
     present = set(_content(folder))
     differing = [f"{path} is missing" for path in sorted(set(expected) - present)]
     differing += [f"{path} was added" for path in sorted(present - set(expected))]
-    return differing + [
-        f"{path} was changed" for path in sorted(present & set(expected)) if _sha256(folder / path) != expected[path]
-    ]
+    for path in sorted(present & set(expected)):
+        if (folder / path).is_symlink():
+            differing.append(f"{path} is a link")
+        elif not (folder / path).is_file() or _sha256(folder / path) != expected[path]:
+            differing.append(f"{path} was changed")
+    return differing
 
 
 def _sha256(path: Path) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc import service_pb2_grpc
 
-ENSEMBLE = "nodule_score"
+from noduleserve.protocol import ENSEMBLE, infer_request
 
 
 def is_ready(address: str, timeout: float = 1.0) -> bool:
@@ -46,14 +46,14 @@ def flush(address: str, timeout: float) -> None:
 
 def _smallest_nodule() -> messages.ModelInferRequest:
     """The centre of a volume of one voxel of 1 mm."""
-    request = messages.ModelInferRequest(model_name=ENSEMBLE)
-    for name, datatype, array in (
-        ("VOXELS", "INT16", np.zeros((1, 1, 1, 1), np.int16)),
-        ("BOX_START", "INT32", np.zeros((1, 3), np.int32)),
-        ("VOLUME_SHAPE", "INT32", np.ones((1, 3), np.int32)),
-        ("VOLUME_AFFINE", "FP64", np.eye(4)[None]),
-        ("NODULE_CENTER", "FP64", np.zeros((1, 3))),
-    ):
-        request.inputs.add(name=name, datatype=datatype, shape=array.shape)
-        request.raw_input_contents.append(array.tobytes())
-    return request
+    return infer_request(
+        ENSEMBLE,
+        "",
+        {
+            "VOXELS": ("INT16", np.zeros((1, 1, 1, 1))),
+            "BOX_START": ("INT32", np.zeros((1, 3))),
+            "VOLUME_SHAPE": ("INT32", np.ones((1, 3))),
+            "VOLUME_AFFINE": ("FP64", np.eye(4)[None]),
+            "NODULE_CENTER": ("FP64", np.zeros((1, 3))),
+        },
+    )

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from noduleserve.engines.repository import compose_repository
+from noduleserve.engines.store import find_engine, store_of
 from noduleserve.errors import ServerError
 from noduleserve.release import Release
 
@@ -106,6 +108,7 @@ class TritonProcess:
         *,
         log: Path | None = None,
         encoder_threads: int | None = None,
+        engines: Path | None = None,
     ) -> None:
         """Prepare a server.
 
@@ -114,10 +117,12 @@ class TritonProcess:
             endpoints: where to listen.
             log: file for Triton's own log; without one it is kept until the end only.
             encoder_threads: threads of the encoder; by default one a core.
+            engines: folder of TensorRT plans, on target `tensorrt`; by default beside the release.
         """
         self.release = release
         self.endpoints = endpoints
         self._encoder_threads = encoder_threads
+        self._engines = engines
         self._work = Path(tempfile.mkdtemp(prefix="noduleserve-"))
         self._log = log or self._work / "triton.log"
         self._shm_prefix = f"noduleserve_{os.getpid()}_{self._work.name[-8:]}"
@@ -145,7 +150,9 @@ class TritonProcess:
 
         Raises:
             ServerError: PORT_IN_USE, TRITON_NOT_FOUND, PYTHON_NOT_SUPPORTED, PYTHON_LIBRARY_MISSING.
+            EngineError: on target `tensorrt`, NO_GPU, ENGINE_MISSING, ENGINE_DOES_NOT_FIT, ENGINE_DAMAGED.
         """
+        repository = self._repository()
         self.endpoints = self.endpoints.resolved()
         triton = find_triton(self._work / "backends")
         environment = triton.full_environment()
@@ -154,7 +161,7 @@ class TritonProcess:
         at = self.endpoints
         command = [
             str(triton.binary),
-            f"--model-repository={self.release.repository}",
+            *repository,
             "--model-control-mode=none",
             "--disable-auto-complete-config",
             "--exit-on-error=true",
@@ -181,6 +188,19 @@ class TritonProcess:
                 start_new_session=True,  # Ctrl-C reaches us alone, and we end Triton in our own order
                 preexec_fn=_die_with_parent,
             )
+
+    def _repository(self) -> list[str]:
+        """Triton's arguments for what it serves: links to the files that the manifest lists, and the plan if any.
+
+        So Triton runs nothing that lies in the release but is not of it, such as byte code, and writes nothing into it.
+        """
+        out, arguments, plan = self._work / "model_repository", [], None
+        if self.release.manifest["target"] == "tensorrt":
+            engine = find_engine(self.release, store_of(self.release, self._engines))
+            plan = engine.plan
+            if "version_compatible" in engine.record["options"]:
+                arguments = ["--backend-config=tensorrt,version-compatible=true"]
+        return [f"--model-repository={compose_repository(self.release, out, plan)}", *arguments]
 
     def wait_ready(self, timeout: float = 120.0, give_up: Callable[[], bool] = lambda: False) -> None:
         """Return when nodules can be sent.

@@ -18,6 +18,7 @@ def serve(
     *,
     log: Path | None = None,
     encoder_threads: int | None = None,
+    engines: Path | None = None,
     ready_timeout: float = 120.0,
     tell: Callable[[str], None] = print,
 ) -> None:
@@ -28,15 +29,17 @@ def serve(
         endpoints: where to listen.
         log: file for Triton's own log.
         encoder_threads: threads of the encoder; by default one a core.
+        engines: folder of TensorRT plans, on target `tensorrt`; by default beside the release.
         ready_timeout: seconds.
         tell: is called with one line when the server is ready, and one when it has ended.
 
     Raises:
         ServerError: why it could not be started, or SERVER_DIED.
+        EngineError: why there is no TensorRT plan to serve.
     """
     asked_to_stop = threading.Event()
     previous = {s: signal.signal(s, lambda *_: asked_to_stop.set()) for s in (signal.SIGTERM, signal.SIGINT)}
-    process = TritonProcess(release, endpoints, log=log, encoder_threads=encoder_threads)
+    process = TritonProcess(release, endpoints, log=log, encoder_threads=encoder_threads, engines=engines)
     try:
         process.start()
         process.wait_ready(ready_timeout, give_up=asked_to_stop.is_set)

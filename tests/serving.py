@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from noduleserve.client.messages import OUTPUTS, arrays_of, infer_request
+from noduleserve.client.messages import OUTPUTS
 from noduleserve.client.volume import Volume
 from noduleserve.preprocessing import Box, parse_refusal, required_box
+from noduleserve.protocol import arrays_of, infer_request
 
+SINGLE_PROMPTS = Path(__file__).parent / "e2e" / "single_prompts.yaml"
 COMMAND = Path(sys.executable).with_name("noduleserve")
 SHM = Path("/dev/shm")
 WORKLIST = ("pid", "nodule_id", "image_path", "coordX", "coordY", "coordZ")
@@ -47,7 +49,9 @@ def export_by_command(checkpoint: Path, out: Path, *options: object, timeout: fl
     line = ("export", checkpoint, "--out", out, *options)
     done = command(*line, timeout=timeout, HOME=str(home), TMPDIR=str(home))
     assert done.returncode == 0, done.stderr
-    left = [file.name for file in home.iterdir() if not file.name.startswith("torchinductor_")]  # torch's own
+    theirs = ("torchinductor_", ".cache/matplotlib", ".config/matplotlib")  # torch's own; matplotlib's list of fonts
+    files = [file.relative_to(home).as_posix() for file in home.rglob("*") if file.is_file()]
+    left = [file for file in files if not file.startswith(theirs)]
     assert left == [], left
     return out
 

@@ -180,3 +180,34 @@ def plain_encode(folds: Sequence[Mapping[str, Array]], views: Array) -> tuple[Ar
     runs = [[plain.image_forward(state, p) for state in states] for p in pixels]
     embedding, attention, logits = (np.stack([[fold[i].numpy() for fold in run] for run in runs]) for i in range(3))
     return embedding, attention, logits
+
+
+def without_lora(state: Mapping[str, Array]) -> State:
+    """A fold as full fine-tuning would leave it: no A and no B."""
+    return {key: value for key, value in state.items() if ".w_lora_" not in key}
+
+
+def tuned_folds_of(count: int, tuning: str, size: Size = SMALL) -> list[State]:
+    """Folds of another tuning than LoRA: `ft` moves every weight of the towers, `pt` none."""
+    folds = [without_lora(fold) for fold in folds_of(count, size, merged=False)]
+    random = np.random.default_rng(5)
+    for fold in folds if tuning == "ft" else ():
+        for key in base_of(size):
+            fold[key] = fold[key] + 0.01 * random.standard_normal(fold[key].shape).astype(np.float32)
+    return folds
+
+
+def open_clip_keys(state: Mapping[str, Array]) -> dict[str, torch.Tensor]:
+    """The towers of a fold or base under OpenAI's and open_clip's names, q, k and v in one matrix."""
+    packed: dict[str, torch.Tensor] = {}
+    heads = ("image_projection.", "semantic_projection.", "classifier_")
+    for key, value in as_torch(state).items():
+        if key.startswith(heads) or ".w_lora_" in key or ".k_proj." in key or ".v_proj." in key:
+            continue
+        name = "visual." + key.removeprefix("vision_model.") if key.startswith("vision_model.") else key
+        if ".q_proj." in key:
+            parts = [torch.from_numpy(state[key.replace("q_proj", part)]) for part in LORA_LAYERS]
+            packed[name.replace("q_proj.", "in_proj_")] = torch.cat(parts)
+        else:
+            packed[name.replace(".attn.proj.", ".attn.out_proj.")] = value
+    return packed

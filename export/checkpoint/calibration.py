@@ -1,7 +1,8 @@
 """Beta calibration as plain numbers: three for each fold, never a pickle.
 
-`noduleserve convert-calibration` reads the published pickles once, in a process of its own, and writes
-fold_K/calibration.json beside each: {"kind": "beta", "a": .., "b": .., "c": ..} for sigmoid(a ln p - b ln(1-p) + c).
+They stand in fold_K/calibration.json: {"kind": "beta", "a": .., "b": .., "c": ..} for sigmoid(a ln p - b ln(1-p) + c),
+and any further keys about where they come from. `noduleserve convert-calibration` writes these files from published
+pickles, each read once in a process of its own; `noduleserve fit-calibration` fits new ones.
 """
 
 from __future__ import annotations
@@ -14,12 +15,29 @@ from pathlib import Path
 
 from noduleserve.errors import CheckpointError
 
+from .arguments import read_args
+from .model_json import FILE as MODEL_FILE
+from .model_json import read_model_file
+
 FILE = "calibration.json"
 Numbers = dict[str, float]
 
 
+def folds_of(folder: Path) -> int:
+    """How many folds a checkpoint of any layout has, by model.json or args.txt alone: no weights are read.
+
+    Raises:
+        CheckpointError: MODEL_FILE, CHECKPOINT_NOT_FOUND (there is neither file), CHECKPOINT_ARGS, CHECKPOINT_TUNING.
+    """
+    if (folder / MODEL_FILE).exists():
+        return read_model_file(folder).folds
+    return int(read_args(folder)["n_splits"])
+
+
 def read_calibration(folder: Path, folds: int) -> list[Numbers] | None:
     """The numbers a, b, c of each fold; None where no fold has any.
+
+    Nothing but the calibrations themselves is read, so that an export can begin with it.
 
     Raises:
         CheckpointError: CALIBRATION_NOT_CONVERTED where there are pickles only, CALIBRATION_INCOMPLETE where some
@@ -67,7 +85,8 @@ def convert_calibration(folder: Path) -> list[Path]:
     written = []
     for file in pickles:
         where = file.relative_to(folder).as_posix()
-        command = [sys.executable, "-m", "noduleserve.export.checkpoint.unpickle_calibration", str(file)]
+        # -P: modules beside the script do not shadow those that it imports
+        command = [sys.executable, "-P", str(Path(__file__).with_name("unpickle_calibration.py")), str(file)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1][:300]
@@ -99,9 +118,14 @@ def _checked(text: str | bytes, where: str) -> Numbers:
         raise _invalid(where, f"it does not hold the numbers a, b and c ({error})") from None
     if content.get("kind") != "beta" or not all(math.isfinite(v) for v in numbers.values()):
         raise _invalid(where, "it is not of the kind beta with finite numbers")
-    if numbers["a"] < 0 or numbers["b"] < 0 or numbers["a"] + numbers["b"] == 0:
+    if not rises(numbers):
         raise _invalid(where, "with a and b like these a higher raw score would not give a higher probability")
     return numbers
+
+
+def rises(numbers: Numbers) -> bool:
+    """Whether a higher raw score gives a higher calibrated probability."""
+    return numbers["a"] >= 0 and numbers["b"] >= 0 and numbers["a"] + numbers["b"] > 0
 
 
 def _invalid(where: str, why: str) -> CheckpointError:

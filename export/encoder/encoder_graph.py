@@ -5,6 +5,9 @@ Told from top to bottom: views -> pixels -> patches -> transformer -> projection
 The activations carry a leading fold axis, [F, rows, width]. What LoRA leaves alone is one weight for all folds; what
 differs is stacked, [F, out, in], and multiplied fold by fold. Up to the first block's q, k, v the folds do not differ
 at all, so that axis is 1 there and the patches are embedded once.
+
+In fp16 and bf16 the towers' matrix products, their biases and the GELU are of 16 bits. What adds up or divides stays in
+float32: the residual stream, layer norms, softmax, and everything after the towers, down to the logits.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from noduleserve.export.checkpoint import State
 from noduleserve.export.checkpoint.layout import IMAGE_SIZE, Dimensions
 from noduleserve.preprocessing.views import VIEW, VIEW_NAMES
 
+from . import precision as precisions
 from .graph import GraphWriter
 
 CLIP_MEAN = np.array([0.48145466, 0.4578275, 0.40821073])
@@ -27,18 +31,25 @@ CLIP_STD = np.array([0.26862954, 0.26130258, 0.27577711])
 VIEWS = len(VIEW_NAMES)
 
 
-def build_encoder(folds: Sequence[State], dimensions: Dimensions) -> onnx.ModelProto:
+def build_encoder(
+    folds: Sequence[State], dimensions: Dimensions, precision: precisions.Name = "fp32", *, emulate: bool = False
+) -> onnx.ModelProto:
     """Write the graph.
 
     Args:
         folds: plain weights of each fold by the published keys.
         dimensions: of the model.
+        precision: of the towers.
+        emulate: write the graph for hardware without that precision: float32 rounded after every operator.
 
     Returns:
-        A model of float32 tensors, N free:
+        A model whose inputs and outputs are float32 in every precision, N free:
         VIEWS [N,9,50,50], 0..1 -> EMBEDDING [N,F,out], L2-normalised; VIEW_ATTENTION [N,F,9]; LOGITS [N,F,2].
+
+    Raises:
+        CheckpointError: WEIGHT_OVERFLOWS, where a weight is beyond the precision's range.
     """
-    return _Encoder(folds, dimensions).build()
+    return _Encoder(folds, dimensions, precision, emulate=emulate).build()
 
 
 def resize_matrix() -> NDArray[np.float32]:
@@ -73,8 +84,11 @@ def _positions(fold: State) -> NDArray[np.float64]:
 class _Encoder:
     """Writes the graph part by part, in the order in which a nodule passes through it."""
 
-    def __init__(self, folds: Sequence[State], dimensions: Dimensions) -> None:
+    def __init__(
+        self, folds: Sequence[State], dimensions: Dimensions, precision: precisions.Name, *, emulate: bool
+    ) -> None:
         self.folds, self.dim, self.graph = folds, dimensions, GraphWriter()
+        self.low = precisions.region(self.graph, precision, emulate=emulate)
         self.tokens = dimensions.grid**2 + 1
 
     def build(self) -> onnx.ModelProto:
@@ -96,8 +110,12 @@ class _Encoder:
 
     def each(self, array_of: Callable[[State], NDArray]) -> NDArray[np.float32]:
         """What a function makes of each fold's weights: one array where all folds agree, else [F, ...]."""
-        arrays = [array_of(fold).astype(np.float32) for fold in self.folds]
+        arrays = [array_of(fold).astype(np.float32, copy=False) for fold in self.folds]
         return arrays[0] if all(np.array_equal(arrays[0], other) for other in arrays[1:]) else np.stack(arrays)
+
+    def linear(self, name: str, x: str, key: str) -> str:
+        """A linear layer of the towers, within the region of low precision."""
+        return precisions.linear(self.low, name, x, *self.pair(key))
 
     def pair(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Weight and bias of a layer, each shared or [F, ...]."""
@@ -122,7 +140,9 @@ class _Encoder:
         split = g.reshape("patches/split", pixels, -1, grid, patch, grid, patch)
         turned = g.node("Transpose", "patches/turned", [split], perm=[0, 1, 3, 2, 4])
         flat = g.reshape("patches/flat", turned, 1, -1, patch * patch)
-        embedded = g.node("MatMul", "patches/embedded", [flat, g.weight("patches.weight", self.each(_gray_patches))])
+        kernel = self.low.weight("patches.weight", self.each(_gray_patches))
+        embedded = self.low.node("MatMul", "patches/embedded", [self.low.enter("patches/flat", flat), kernel])
+        embedded = self.low.leave("patches/embedded", embedded)
         by_image = g.reshape("patches/by_image", embedded, 0, -1, grid * grid, width)
         # A row of zeros in front makes room for the class token, which comes with the positions.
         room = g.node("Pad", "patches/room", [by_image, g.ints(0, 0, 1, 0, 0, 0, 0, 0)])
@@ -134,24 +154,24 @@ class _Encoder:
 
     def block(self, number: int, x: str, *, class_token_only: bool) -> str:
         """One residual attention block; the last one is computed for the class token only: nothing else is used."""
-        g, name, key = self.graph, f"block{number}", f"vision_model.transformer.resblocks.{number}"
+        g, low, name, key = self.graph, self.low, f"block{number}", f"vision_model.transformer.resblocks.{number}"
         attended = self.attention(f"{name}/attention", key, x, class_token_only=class_token_only)
         if class_token_only:
             x = self.class_token(f"{name}/class_token", x)
         x = g.node("Add", f"{name}/attended", [x, attended])
         hidden = g.layer_norm(f"{name}/ln_2", x, *self.pair(f"{key}.ln_2"))
-        hidden = g.linear(f"{name}/mlp_in", hidden, *self.pair(f"{key}.mlp.c_fc"))
-        steep = g.node("Mul", f"{name}/gelu_steep", [hidden, g.number("quick_gelu", 1.702)])
-        gate = g.node("Sigmoid", f"{name}/gelu_gate", [steep])
-        hidden = g.node("Mul", f"{name}/gelu", [hidden, gate])
-        hidden = g.linear(f"{name}/mlp_out", hidden, *self.pair(f"{key}.mlp.c_proj"))
-        return g.node("Add", name, [x, hidden])
+        hidden = self.linear(f"{name}/mlp_in", low.enter(f"{name}/ln_2", hidden), f"{key}.mlp.c_fc")
+        steep = low.node("Mul", f"{name}/gelu_steep", [hidden, low.weight("quick_gelu", np.array(1.702, np.float32))])
+        gate = low.node("Sigmoid", f"{name}/gelu_gate", [steep])
+        hidden = low.node("Mul", f"{name}/gelu", [hidden, gate])
+        hidden = self.linear(f"{name}/mlp_out", hidden, f"{key}.mlp.c_proj")
+        return g.node("Add", name, [x, low.leave(f"{name}/mlp_out", hidden)])
 
     def attention(self, name: str, key: str, x: str, *, class_token_only: bool) -> str:
         """Multi-head self-attention of [F, B * tokens, width]; asks from the class token only where that is enough."""
-        g, heads, width = self.graph, self.dim.image.heads, self.dim.image.width
+        g, low, heads, width = self.graph, self.low, self.dim.image.heads, self.dim.image.width
         head = width // heads
-        normed = g.layer_norm(f"{name}/ln_1", x, *self.pair(f"{key}.ln_1"))
+        normed = low.enter(f"{name}/ln_1", g.layer_norm(f"{name}/ln_1", x, *self.pair(f"{key}.ln_1")))
         weights = {part: self.pair(f"{key}.attn.{part}_proj") for part in "qkv"}
         # 1/sqrt(64) is a power of two: folding it into q changes no digit.
         scale = np.float32(1 / math.sqrt(head))
@@ -159,17 +179,20 @@ class _Encoder:
         asked = self.class_token(f"{name}/asked", normed) if class_token_only else normed
         parts = {}
         for part, perm in (("q", [0, 1, 3, 2, 4]), ("k", [0, 1, 3, 4, 2]), ("v", [0, 1, 3, 2, 4])):
-            flat = g.linear(f"{name}/{part}_flat", asked if part == "q" else normed, *weights[part])
-            count = 1 if class_token_only and part == "q" else self.tokens
+            flat = precisions.linear(low, f"{name}/{part}_flat", asked if part == "q" else normed, *weights[part])
             # The fold axis is copied (0): it is 1 as long as nothing has differed between the folds.
-            by_head = g.reshape(f"{name}/{part}_heads", flat, 0, -1, count, heads, head)
+            if part == "q" and class_token_only:  # one token needs no turning, which TensorRT fails to compile
+                parts[part] = g.reshape(f"{name}/{part}", flat, 0, -1, heads, 1, head)
+                continue
+            by_head = g.reshape(f"{name}/{part}_heads", flat, 0, -1, self.tokens, heads, head)
             parts[part] = g.node("Transpose", f"{name}/{part}", [by_head], perm=perm)
-        scores = g.node("MatMul", f"{name}/scores", [parts["q"], parts["k"]])
-        shares = g.node("Softmax", f"{name}/shares", [scores], axis=-1)
-        mixed = g.node("MatMul", f"{name}/mixed", [shares, parts["v"]])
-        turned = g.node("Transpose", f"{name}/turned", [mixed], perm=[0, 1, 3, 2, 4])
-        flat = g.reshape(f"{name}/flat", turned, 0, -1, width)
-        return g.linear(f"{name}/out", flat, *self.pair(f"{key}.attn.proj"))
+        scores = low.leave(f"{name}/scores", low.node("MatMul", f"{name}/scores", [parts["q"], parts["k"]]))
+        shares = low.enter(f"{name}/shares", g.node("Softmax", f"{name}/shares", [scores], axis=-1))
+        mixed = low.node("MatMul", f"{name}/mixed", [shares, parts["v"]])
+        if not class_token_only:
+            mixed = g.node("Transpose", f"{name}/turned", [mixed], perm=[0, 1, 3, 2, 4])
+        flat = g.reshape(f"{name}/flat", mixed, 0, -1, width)
+        return low.leave(f"{name}/out", self.linear(f"{name}/out", flat, f"{key}.attn.proj"))
 
     def class_token(self, name: str, x: str) -> str:
         """[F, B * tokens, width] -> the first token of each image, [F, B, width]."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 18
-IR_VERSION = 9  # what TensorRT 10 and ONNX Runtime 1.18 and later read
+IR_VERSION = 9  # what TensorRT 10 and 11 and ONNX Runtime 1.18 and later read, bfloat16 included
 
 
 class GraphWriter:
@@ -26,10 +26,20 @@ class GraphWriter:
     def weight(self, name: str, array: NDArray) -> str:
         """Store an array, or find the one of the same content that is stored already."""
         array = np.asarray(array, order="C")
-        key = hashlib.sha256(f"{array.dtype}{array.shape}".encode() + array.tobytes()).digest()
+        digest = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)  # the array itself, not a copy of it
+        return self._once(digest.digest(), name, lambda: numpy_helper.from_array(array, name))
+
+    def tensor(self, tensor: onnx.TensorProto) -> str:
+        """Store a weight of any type, such as those that numpy has not, or find the one of the same content."""
+        digest = hashlib.sha256(f"{tensor.data_type}{tuple(tensor.dims)}".encode())
+        digest.update(tensor.raw_data)
+        return self._once(digest.digest(), tensor.name, lambda: tensor)
+
+    def _once(self, key: bytes, name: str, make: Callable[[], onnx.TensorProto]) -> str:
         if key not in self._name_of_content:
             assert name not in self._weights, f"two weights are called {name}"
-            self._weights[name] = numpy_helper.from_array(array, name)
+            self._weights[name] = make()
             self._name_of_content[key] = name
         return self._name_of_content[key]
 

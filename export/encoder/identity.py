@@ -17,14 +17,18 @@ OUTPUT = "ENCODER_ID"
 WORDS = 4  # of 32 bits
 
 
-def encoder_id(*models: onnx.ModelProto) -> NDArray[np.int32]:
-    """128 bits of the SHA-256 of one graph or several, weights included, int32 [4]."""
-    digest = hashlib.sha256()
-    for model in models:
-        for part in (*model.graph.node, *model.graph.input, *model.graph.output):
-            digest.update(hashlib.sha256(part.SerializeToString(deterministic=True)).digest())
-        for weight in model.graph.initializer:  # one at a time: the graph as a whole may be larger than the memory
-            digest.update(hashlib.sha256(weight.SerializeToString(deterministic=True)).digest())
+def encoder_id(model: onnx.ModelProto, *, tag: str) -> NDArray[np.int32]:
+    """128 bits of the SHA-256 of a graph, weights included, and of how it is run, int32 [4].
+
+    Args:
+        model: the FP32 graph.
+        tag: target and precision, which make another encoder of the same graph.
+    """
+    digest = hashlib.sha256(tag.encode())
+    for part in (*model.graph.node, *model.graph.input, *model.graph.output):
+        digest.update(hashlib.sha256(part.SerializeToString(deterministic=True)).digest())
+    for weight in model.graph.initializer:  # one at a time: the whole graph would be in memory twice
+        digest.update(hashlib.sha256(weight.SerializeToString(deterministic=True)).digest())
     return np.frombuffer(digest.digest()[: 4 * WORDS], "<i4").astype(np.int32)
 
 

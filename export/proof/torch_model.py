@@ -5,32 +5,33 @@ It shares no code with the ONNX graph: views go through it as nine pictures of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import open_clip
 import torch
 from numpy.typing import NDArray
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from open_clip.model import CLIP
 from torch.nn import functional as F
 
 from noduleserve.export.checkpoint import State
-from noduleserve.export.checkpoint.layout import CONTEXT, HEAD_WIDTH, IMAGE_SIZE, Dimensions
+from noduleserve.export.checkpoint.clip_module import empty_clip
+from noduleserve.export.checkpoint.clip_names import HEADS, packed
+from noduleserve.export.checkpoint.layout import CONTEXT, IMAGE_SIZE, Dimensions, is_text
 from noduleserve.export.encoder.encoder_graph import CLIP_MEAN, CLIP_STD
 
 
-class TorchModel:
-    """One fold at a time in eager mode, float32, on the CPU."""
+class TorchForward:
+    """The forward pass of one fold at a time in eager mode, float32, on the CPU; what loads it says whose weights."""
 
-    def __init__(self, dimensions: Dimensions) -> None:
-        self._clip = _empty_clip(dimensions)
-        self._tokenizer = open_clip.SimpleTokenizer(context_length=CONTEXT)
-        self._state: dict[str, torch.Tensor] = {}
+    def __init__(self, clip: CLIP) -> None:
+        self._clip = clip
+        self._tokenizer = _tokenizer()
+        self._state: dict[str, torch.Tensor] = {}  # of the heads
 
-    def load(self, fold: State) -> None:
-        """Take on one fold's weights."""
-        self._state = {key: torch.from_numpy(np.asarray(value)) for key, value in fold.items()}
-        self._clip.load_state_dict(_open_clip_keys(self._state), assign=True)
+    def _load_heads(self, fold: Mapping[str, NDArray[np.float32]]) -> None:
+        self._state = _tensors({key: value for key, value in fold.items() if key.startswith(HEADS)})
 
     @torch.inference_mode()
     def encode_views(self, views: NDArray[np.float32]) -> tuple[NDArray, NDArray, NDArray]:
@@ -57,11 +58,19 @@ class TorchModel:
     @torch.inference_mode()
     def encode_texts(self, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Prompts to L2-normalised text embeddings, float32 [P, out]."""
-        clip = self._clip.encode_text(self._tokenizer(list(prompts)))
-        projected = self._linear("semantic_projection.projection", clip)
+        projected = self._linear("semantic_projection.projection", self._text_features(prompts))
         mixed = projected + self._linear("semantic_projection.fc", F.gelu(projected))
         weight, bias = (self._state[f"semantic_projection.layer_norm.{part}"] for part in ("weight", "bias"))
         return F.normalize(F.layer_norm(mixed, weight.shape, weight, bias), dim=-1).numpy()
+
+    def _text_features(self, prompts: Sequence[str]) -> torch.Tensor:
+        """CLIP's text features. A token sees only those before it, so what comes after the longest prompt is cut."""
+        clip, tokens = self._clip, self._tokenizer(list(prompts))
+        ends = tokens.argmax(dim=-1)  # the end token has the highest number
+        length = int(ends.max()) + 1
+        hidden = clip.token_embedding(tokens[:, :length]) + clip.positional_embedding[:length]
+        hidden = clip.transformer(hidden, attn_mask=clip.attn_mask[:length, :length])
+        return clip.ln_final(hidden[torch.arange(len(ends)), ends]) @ clip.text_projection
 
     def token_count(self, prompt: str) -> int:
         """Tokens of a prompt with start and end, uncut; CLIP reads 77."""
@@ -71,43 +80,39 @@ class TorchModel:
         return F.linear(x, self._state[f"{name}.weight"], self._state[f"{name}.bias"])
 
 
-def _empty_clip(dimensions: Dimensions) -> CLIP:
-    image, text = dimensions.image, dimensions.text
-    with torch.device("meta"):  # no memory and no random numbers for weights that `load` replaces
-        model = CLIP(
-            dimensions.embed,
-            CLIPVisionCfg(
-                layers=image.layers,
-                width=image.width,
-                head_width=HEAD_WIDTH,
-                patch_size=dimensions.patch,
-                image_size=IMAGE_SIZE,
-            ),
-            CLIPTextCfg(
-                context_length=CONTEXT,
-                vocab_size=dimensions.vocabulary,
-                width=text.width,
-                heads=text.heads,
-                layers=text.layers,
-            ),
-            quick_gelu=True,
-        )
-    # The causal mask is not part of a state, so nothing would ever fill it.
-    model.register_buffer("attn_mask", torch.full((CONTEXT, CONTEXT), float("-inf")).triu_(1), persistent=False)
-    return model.eval()
+class TorchModel(TorchForward):
+    """A fold's merged weights on open_clip as it is."""
+
+    def __init__(self, dimensions: Dimensions) -> None:
+        super().__init__(empty_clip(dimensions))
+
+    def load(self, fold: State) -> None:
+        """Take on one fold's weights."""
+        self._load_heads(fold)
+        self._clip.load_state_dict(_tensors(packed(fold)), assign=True)
 
 
-def _open_clip_keys(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The published keys in open_clip's names; q, k and v become one matrix there."""
-    renamed: dict[str, torch.Tensor] = {}
-    for key, value in state.items():
-        if key.startswith(("image_projection.", "semantic_projection.", "classifier_")):
-            continue
-        key = key.replace("vision_model.", "visual.").replace(".attn.proj.", ".attn.out_proj.")
-        if ".attn.q_proj." in key:
-            published = key.replace("visual.", "vision_model.")
-            parts = [state[published.replace("q_proj", f"{p}_proj")] for p in "qkv"]
-            renamed[key.replace("q_proj.", "in_proj_")] = torch.cat(parts)
-        elif ".attn.k_proj." not in key and ".attn.v_proj." not in key:
-            renamed[key] = value
-    return renamed
+class TextModel(TorchForward):
+    """`TorchModel` for texts only: an image tower is not needed, and not looked at."""
+
+    def __init__(self, dimensions: Dimensions) -> None:
+        super().__init__(empty_clip(dimensions))
+
+    def load(self, fold: State) -> None:
+        """Take on one fold's text tower and its head."""
+        text = {key: value for key, value in fold.items() if is_text(key)}
+        self._load_heads(text)
+        found = self._clip.load_state_dict(_tensors(packed(text)), strict=False, assign=True)
+        missing = [key for key in found.missing_keys if not key.startswith("visual.")]
+        if missing or found.unexpected_keys:
+            raise KeyError(f"the text tower lacks {missing} or has the unknown {found.unexpected_keys}")
+
+
+@functools.cache
+def _tokenizer() -> open_clip.SimpleTokenizer:
+    """CLIP's tokenizer; it takes a third of a second to make, and has no state."""
+    return open_clip.SimpleTokenizer(context_length=CONTEXT)
+
+
+def _tensors(state: Mapping[str, NDArray[np.float32]]) -> dict[str, torch.Tensor]:
+    return {key: torch.from_numpy(np.asarray(value)) for key, value in state.items()}

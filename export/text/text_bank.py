@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from noduleserve.errors import CheckpointError
 from noduleserve.export.checkpoint import State
-from noduleserve.export.checkpoint.layout import CONTEXT
-from noduleserve.export.proof.torch_model import TorchModel
 
 from .features import Features
+from .tokens import require_short_prompts
+
+__all__ = ["TextBank", "require_short_prompts", "scale_of", "value_embeddings"]
 
 LARGEST_LOG_SCALE = 4.6052  # ln 100, as the method clips it
+BATCH = 32  # prompts at once; more take memory and, on a CPU, no less time
+
+
+class TextEncoder(Protocol):
+    """One fold's text tower and head."""
+
+    def encode_texts(self, prompts: Sequence[str]) -> NDArray[np.float32]:
+        """Prompts to L2-normalised text embeddings, float32 [P, out]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,25 +47,14 @@ class TextBank:
         np.savez(path, embeddings=self.embeddings, scale=self.scale, groups=self.groups)
 
 
-def require_short_prompts(features: Features, model: TorchModel) -> None:
-    """Refuse a prompt that CLIP would cut off (PROMPT_TOO_LONG)."""
-    for feature, value, prompts in features.values():
-        for prompt in prompts:
-            if (tokens := model.token_count(prompt)) > CONTEXT:
-                raise CheckpointError(
-                    "PROMPT_TOO_LONG",
-                    f"A prompt of {feature!r}, {value!r} has {tokens} tokens; CLIP reads {CONTEXT} and drops the rest.",
-                    "Shorten it.",
-                )
-
-
-def value_embeddings(features: Features, model: TorchModel) -> NDArray[np.float32]:
+def value_embeddings(features: Features, model: TextEncoder) -> NDArray[np.float32]:
     """One fold's embedding of each value, [S, out]: its prompts' embeddings, averaged and normalised again."""
-    rows = []
-    for _, _, prompts in features.values():
-        mean = model.encode_texts(prompts).astype(np.float64).mean(axis=0)
-        rows.append(mean / np.linalg.norm(mean))
-    return np.array(rows, np.float32)
+    prompts = [prompt for _, _, several in features.values() for prompt in several]
+    counts = [len(several) for _, _, several in features.values()]
+    batches = [model.encode_texts(prompts[at : at + BATCH]) for at in range(0, len(prompts), BATCH)]
+    embeddings = np.concatenate(batches).astype(np.float64)
+    rows = [of_value.mean(axis=0) for of_value in np.split(embeddings, np.cumsum(counts)[:-1])]
+    return np.array([row / np.linalg.norm(row) for row in rows], np.float32)
 
 
 def scale_of(fold: State) -> np.float32:

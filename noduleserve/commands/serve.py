@@ -20,6 +20,10 @@ def serve(
     encoder_threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of the encoder; default: one a core.")
     ] = None,
+    engines: Annotated[
+        Path | None,
+        typer.Option(help="Folder of TensorRT plans; default: NODULESERVE_ENGINES, else RELEASE.engines."),
+    ] = None,
     ready_timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for readiness.")] = 120.0,
 ) -> None:
     """Serve a release on Triton until SIGTERM or Ctrl-C.
@@ -40,6 +44,7 @@ def serve(
         Endpoints(host, grpc_port, http_port, metrics_port),
         log=log_file,
         encoder_threads=encoder_threads,
+        engines=engines,
         ready_timeout=ready_timeout,
         tell=lambda line: print(line, flush=True),
     )

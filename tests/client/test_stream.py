@@ -16,10 +16,11 @@ import pytest
 from scripted_server import ACT, FOLDS, LABELS, RELEASE, end_quickly, start_scripted
 from tritonclient.grpc import service_pb2 as pb
 
-from noduleserve.client.messages import arrays_of, score_of, score_request
+from noduleserve.client.messages import score_of, score_request
 from noduleserve.client.stream import ScoreStream
 from noduleserve.errors import NoduleserveError, RequestRefused, ServerError
 from noduleserve.preprocessing import Box, VolumeGeometry
+from noduleserve.protocol import arrays_of
 from noduleserve.server.process import TritonProcess
 
 VOXEL = Box(start=np.zeros(3, np.int64), stop=np.ones(3, np.int64))

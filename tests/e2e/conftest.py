@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import WORKLIST, Serving, command, export_by_command, write_rows
+from serving import SINGLE_PROMPTS, WORKLIST, Serving, command, export_by_command, write_rows
 
 from noduleserve.client.open_volume import open_volume
 from noduleserve.client.volume import Volume
@@ -102,7 +102,8 @@ def untrained_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def untrained_release(untrained_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The release of it, with a notice."""
     out = tmp_path_factory.mktemp("untrained-release") / "release"
-    return export_by_command(untrained_checkpoint, out, "--notice", "untrained, for tests")
+    options = ("--notice", "untrained, for tests", "--features", SINGLE_PROMPTS)
+    return export_by_command(untrained_checkpoint, out, *options)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from reference import plain
-from serving import Serving, command, read_rows
+from serving import SINGLE_PROMPTS, Serving, command, read_rows
 
 from noduleserve.client.results import Score
 from noduleserve.client.run import score_worklist
@@ -37,7 +37,7 @@ def plain_semantic(similarity: Any, features: Features) -> Any:
 
 @pytest.fixture(scope="module")
 def wanted(phantom: Phantom, untrained_checkpoint: Path) -> dict[str, Any]:
-    return plain_scores(phantom, untrained_checkpoint, read_features())
+    return plain_scores(phantom, untrained_checkpoint, read_features(SINGLE_PROMPTS))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_embedding_attention_and_semantic_features(scores: list[Score], wanted: 
         ("view_attention", [s.view_attention for s in scores]),
     ):
         np.testing.assert_allclose(np.stack(got, axis=1), wanted[name], atol=1e-5, rtol=0)
-    semantic = plain_semantic(wanted["similarity"], read_features())
+    semantic = plain_semantic(wanted["similarity"], read_features(SINGLE_PROMPTS))
     np.testing.assert_allclose([s.semantic for s in scores], semantic, atol=1e-5, rtol=0)
 
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from noduleserve.errors import CheckpointError, NoduleserveError, ReleaseError
-from noduleserve.export import assemble
-from noduleserve.export.assemble import export_release
+from noduleserve.export import manifest
+from noduleserve.export.assemble import ExportOptions, export_release
 from noduleserve.export.checkpoint import Checkpoint
 from noduleserve.export.text.features import Features
 from noduleserve.preprocessing import PREPROCESSING_VERSION
-from noduleserve.release import Release
+from noduleserve.release import Release, seal_of
 
 MODELS = ("nodule_encoder", "nodule_preprocess", "nodule_score", "nodule_similarity")
 Calibration = list[dict[str, float]]
@@ -32,7 +32,9 @@ def release(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Release:
     out = tmp_path_factory.mktemp("release") / "deep" / "er" / "may"
-    return export_release(small_checkpoint, small_calibration, small_features, out, notice='no "real" \\ model')
+    return export_release(
+        small_checkpoint, small_calibration, small_features, out, ExportOptions(notice='no "real" \\ model')
+    )
 
 
 @pytest.fixture
@@ -57,10 +59,11 @@ def test_a_release_is_complete(release: Release) -> None:
     encoder, preprocess, score, similarity = (f"model_repository/{model}" for model in MODELS)
     parts = ("__init__", "box", "cube", "errors", "geometry", "lattice", "request", "views")
     assert files_of(release.folder) == sorted(
-        ["MANIFEST.json", "parity.json"]
+        ["MANIFEST.json", "parity.json", "proof.npz", "report.html"]
         + [f"model_repository/{model}/{file}" for model in MODELS for file in ("1/RELEASE", "config.pbtxt")]
         + [f"{encoder}/1/encoder.onnx", f"{score}/semantic_labels.txt", f"{similarity}/semantic_labels.txt"]
         + [f"{model}/1/model.py" for model in (encoder, preprocess, similarity)]
+        + [f"{encoder}/1/{file}" for file in ("engine.py", "engine.json")]
         + [f"{preprocess}/1/preprocessing/{part}.py" for part in parts]
         + [f"{similarity}/1/{file}" for file in ("head.py", "text_bank.npz", "calibration.json", "encoder_id.json")]
     )
@@ -85,8 +88,10 @@ def test_the_manifest_says_what_the_release_is(
         "folds",
     )
     assert manifest["parity"] == json.loads((release.folder / "parity.json").read_text())
-    assert all(manifest["parity"]["largest"][k] <= limit for k, limit in manifest["parity"]["tolerance"].items())
-    assert set(manifest["files"]) == {
+    assert [link["name"] for link in manifest["parity"]["links"]] == ["merge", "graph"]
+    assert manifest["parity"]["ok"] is True and manifest["parity_failed"] is False
+    assert set(manifest["evidence"]) == {"parity.json", "proof.npz", "report.html"}
+    assert set(manifest["files"] | manifest["evidence"]) == {
         f for f in files_of(release.folder) if Path(f).name not in ("RELEASE", "MANIFEST.json")
     }
     assert {"numpy", "onnx", "onnxruntime", "torch", "python", "noduleserve"} <= set(manifest["tools"])
@@ -133,22 +138,25 @@ def test_the_same_input_makes_the_same_release(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(assemble.datetime, "datetime", Later)
+    monkeypatch.setattr(manifest.datetime, "datetime", Later)
     notice = release.manifest["notice"]
-    again = export_release(small_checkpoint, small_calibration, small_features, tmp_path / "june", notice=notice)
+    options = ExportOptions(notice=notice)
+    again = export_release(small_checkpoint, small_calibration, small_features, tmp_path / "june", options)
     assert again.id == release.id
     assert again.manifest["created"].startswith("2031-05-04") and not release.manifest["created"].startswith("2031")
     assert files_of(again.folder) == files_of(release.folder)
     for file in files_of(release.folder):
         if file != "MANIFEST.json":
             assert (again.folder / file).read_bytes() == (release.folder / file).read_bytes(), file
-    assert again.manifest | {"created": ""} == release.manifest | {"created": ""}
+    other = {"created": "", "seal": ""}
+    assert again.manifest | other == release.manifest | other
 
 
 def test_another_input_makes_another_release(
     release: Release, small_checkpoint: Checkpoint, small_features: Features, tmp_path: Path
 ) -> None:
-    other = export_release(small_checkpoint, None, small_features, tmp_path / "r", notice=release.manifest["notice"])
+    options = ExportOptions(notice=release.manifest["notice"])
+    other = export_release(small_checkpoint, None, small_features, tmp_path / "r", options)
     assert other.id != release.id
     assert other.manifest["calibrated"] is False and other.manifest["calibration"] is None
     assert (other.repository / "nodule_similarity" / "1" / "calibration.json").read_text() == "null\n"
@@ -230,14 +238,36 @@ def test_a_file_exchanged_with_another(copy: Path) -> None:
 
 
 def test_a_file_and_its_hash_changed_together(copy: Path) -> None:
-    """Somebody who also puts the manifest right is still found out by the release id."""
+    """Somebody who also puts the manifest right is still found out by its seal, and then by the release id."""
     from hashlib import sha256
 
     name = "model_repository/nodule_similarity/1/calibration.json"
     (copy / name).write_text("null\n")
     edit_manifest(copy, lambda m: m["files"].update({name: sha256(b"null\n").hexdigest()}))
     error = refusal(copy)
-    assert error.code == "RELEASE_EDITED" and "MANIFEST.json" in error.what
+    assert error.code == "RELEASE_EDITED" and "MANIFEST.json does not hash to its seal" in error.what
+    edit_manifest(copy, lambda m: m.update(seal=seal_of(m)))
+    error = refusal(copy)
+    assert error.code == "RELEASE_EDITED" and "MANIFEST.json does not hash to its release id" in error.what
+
+
+def test_a_link_in_place_of_a_file_or_of_a_folder(copy: Path, tmp_path: Path) -> None:
+    for name in ("model_repository/nodule_similarity/1/head.py", "model_repository/nodule_similarity"):
+        elsewhere = tmp_path / Path(name).name
+        (copy / name).rename(elsewhere)
+        (copy / name).symlink_to(elsewhere)
+        error = refusal(copy)
+        assert error.code == "RELEASE_EDITED" and name in error.what
+        (copy / name).unlink()
+        elsewhere.rename(copy / name)
+    Release.open(copy)
+
+
+@pytest.mark.parametrize("name", ["model_repository/other", "model_repository/nodule_score/2", "empty"])
+def test_an_empty_folder_added(copy: Path, name: str) -> None:
+    (copy / name).mkdir()
+    error = refusal(copy)
+    assert error.code == "RELEASE_EDITED" and f"{name} was added" in error.what
 
 
 def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
@@ -249,7 +279,11 @@ def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
 EDITS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "another notice": lambda m: m.update(notice=""),
     "another label": lambda m: m["labels"].__setitem__(0, "shape.square"),
-    "another parity": lambda m: m["parity"]["largest"].update(probability=0),
+    "another parity": lambda m: m["parity"]["slots"].update(largest=0),
+    "another time": lambda m: m.update(created="2031-05-04T03:02:01+00:00"),
+    "another version of a tool": lambda m: m["tools"].update(numpy="1"),
+    "other evidence": lambda m: m["evidence"].update({"parity.json": "0" * 64}),
+    "no seal": lambda m: m.pop("seal"),
     "another calibration": lambda m: m["calibration"][0].update(a=1),
     "another release id": lambda m: m.update(release_id="ns-" + "0" * 20),
     "something more": lambda m: m.update(approved=True),
@@ -268,7 +302,7 @@ def test_an_edited_manifest(copy: Path, edit: str) -> None:
 
 
 def test_a_manifest_written_in_another_way_is_the_same(copy: Path, release: Release) -> None:
-    edit_manifest(copy, lambda m: m.update(created="2031-05-04T03:02:01+00:00"))
+    edit_manifest(copy, lambda m: m.update(folds=m.pop("folds")))  # another order, no indents
     assert Release.open(copy).id == release.id
 
 
@@ -279,7 +313,7 @@ def test_a_manifest_that_is_no_json(copy: Path, text: str) -> None:
     assert error.code == "RELEASE_EDITED" and "MANIFEST.json" in error.what
 
 
-@pytest.mark.parametrize("content", [{"format": 2}, {"format": None}, {}, [], "1", 1, None])
+@pytest.mark.parametrize("content", [{"format": 1}, {"format": None}, {}, [], "1", 1, None])
 def test_another_format(copy: Path, content: Any) -> None:
     if isinstance(content, dict):
         content = json.loads((copy / "MANIFEST.json").read_text()) | {"format": content.get("format", "1")}
@@ -320,7 +354,7 @@ def test_an_empty_folder_is_filled(small_checkpoint: Checkpoint, small_features:
 
 
 @pytest.mark.parametrize("empty", [True, False])
-@pytest.mark.parametrize("step", ["writing the image", "fold 0", "parity with ONNX", "assembling"])
+@pytest.mark.parametrize("step", ["writing the image", "fold 0", "the graph in FP32", "every slot", "assembling"])
 def test_a_broken_off_export_leaves_nothing(
     small_checkpoint: Checkpoint, small_features: Features, tmp_path: Path, step: str, empty: bool
 ) -> None:

@@ -99,12 +99,11 @@ def test_a_log_that_is_asked_for_is_kept(release: Release, tmp_path: Path, tempo
 
 
 def test_encoder_threads_reach_the_encoder(broken: Release, tmp_path: Path) -> None:
-    model = broken.folder / REPOSITORY / "nodule_encoder" / "1" / "model.py"
-    text = model.read_text()
-    told = "        print('threads', options.intra_op_num_threads, flush=True)\n"
-    mark = "        self._session ="
+    engine = broken.folder / REPOSITORY / "nodule_encoder" / "1" / "engine.py"
+    text = engine.read_text()
+    mark = "    options.intra_op_num_threads = threads\n"
     assert mark in text
-    model.write_text(text.replace(mark, told + mark))
+    engine.write_text(text.replace(mark, mark + "    print('threads', options.intra_op_num_threads, flush=True)\n"))
     with TritonProcess(broken, ANYWHERE, log=tmp_path / "triton.log", encoder_threads=3):
         pass
     assert "threads 3\n" in (tmp_path / "triton.log").read_text()

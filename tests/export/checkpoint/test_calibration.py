@@ -14,7 +14,8 @@ from reference import plain
 
 from noduleserve.errors import CheckpointError
 from noduleserve.export.checkpoint import calibration
-from noduleserve.export.checkpoint.calibration import convert_calibration, read_calibration
+from noduleserve.export.checkpoint.calibration import convert_calibration, folds_of, read_calibration
+from noduleserve.export.checkpoint.model_json import ModelFile
 
 Array = np.ndarray[Any, Any]
 GOOD = {"kind": "beta", "a": 0.6, "b": 0.9, "c": -0.7}
@@ -61,6 +62,11 @@ def test_numbers_of_every_fold(tmp_path: Path) -> None:
     assert read_calibration(tmp_path, 3) == [{"a": 0.6, "b": 0.9, "c": float(fold)} for fold in range(3)]
 
 
+def test_further_keys_are_no_matter(tmp_path: Path) -> None:
+    write(tmp_path, 0, GOOD | {"n": 300, "parameters": "abm", "brier": {"before": 0.2, "after": 0.1}})
+    assert read_calibration(tmp_path, 1) == [{"a": 0.6, "b": 0.9, "c": -0.7}]
+
+
 def test_no_fold_has_any(tmp_path: Path) -> None:
     assert read_calibration(tmp_path, 3) is None
 
@@ -103,6 +109,24 @@ def test_numbers_that_are_no_calibration(tmp_path: Path, content: Any) -> None:
 def test_a_coefficient_may_be_zero(tmp_path: Path, a: float, b: float) -> None:
     write(tmp_path, 0, GOOD | {"a": a, "b": b})
     assert read_calibration(tmp_path, 1) == [{"a": a, "b": b, "c": -0.7}]
+
+
+# ---------------------------------------------------------------- the number of folds
+
+
+def test_the_number_of_folds_is_told_without_weights(tmp_path: Path) -> None:
+    (tmp_path / "published").mkdir()
+    (tmp_path / "published" / "args.txt").write_text("Namespace(n_splits=7, tuning='lora', r=2, alpha=1)")
+    assert folds_of(tmp_path / "published") == 7
+    (tmp_path / "model.json").write_text(ModelFile(tuning="lora", folds=3).text())
+    assert folds_of(tmp_path) == 3
+
+
+def test_a_folder_that_does_not_tell_it(tmp_path: Path) -> None:
+    assert refusal(folds_of, tmp_path).code == "CHECKPOINT_NOT_FOUND"
+    for content in ("", "[]", "{}"):
+        (tmp_path / "model.json").write_text(content)
+        assert refusal(folds_of, tmp_path).code == "MODEL_FILE", content
 
 
 # ---------------------------------------------------------------- pickles
@@ -156,6 +180,17 @@ def test_converted_numbers_calibrate_as_betacal_does(tmp_path: Path) -> None:
             np.testing.assert_allclose(list(abc.values()), truth, rtol=0, atol=0.6)
 
 
+@pytest.mark.parametrize("parameters", ["am", "ab"])
+def test_fits_of_two_parameters_are_converted_too(tmp_path: Path, parameters: str) -> None:
+    model = fitted(1.8, 1.5, 0.3, parameters)
+    dump(tmp_path, 0, model)
+    convert_calibration(tmp_path)
+    (abc,) = read_calibration(tmp_path, 1) or []
+    p = np.linspace(1e-4, 1 - 1e-4, 999)
+    np.testing.assert_allclose(plain.beta_calibrated(p, **abc), model.predict(p.reshape(-1, 1)), rtol=0, atol=1e-9)
+    assert (abc["a"] == abc["b"]) == (parameters == "am")
+
+
 def test_the_published_pickles(published_checkpoint: Path, tmp_path: Path) -> None:
     expected = []
     for fold in range(2):
@@ -201,7 +236,7 @@ def wrong_objects(trap: Path) -> dict[str, Any]:
         "another class": SimpleNamespace(
             parameters="abm", calibrator_=SimpleNamespace(map_=[1, 1], lr_=SimpleNamespace(intercept_=[0]))
         ),
-        "another kind": fitted(1, 1, 0, "am"),
+        "another kind": fitted(1, 1, 0, "a"),
         "a pickle that runs code": Trap(trap),
         "not fitted": betacal.BetaCalibration(parameters="abm"),
         "backwards": fitted(-1.5, -1.5, 0),

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_model import Size, State, as_torch, base_of, fold_of, folds_of, plain_of, write_checkpoint, write_fold
+from small_model import Size, State, as_torch, base_of, fold_of, folds_of, write_checkpoint, write_fold
 
 from noduleserve.errors import CheckpointError
-from noduleserve.export.checkpoint import Checkpoint, read_checkpoint
-from noduleserve.export.checkpoint.published import read_args
+from noduleserve.export.checkpoint import read_checkpoint
+from noduleserve.export.checkpoint.arguments import read_args
 
 FOLDS = 2
 Q_PROJ = "vision_model.transformer.resblocks.0.attn.q_proj"
@@ -160,7 +160,7 @@ def test_args_that_are_not_text(folder: Path) -> None:
     assert refusal(folder).code == "CHECKPOINT_ARGS"
 
 
-@pytest.mark.parametrize("tuning", ["ft", "linear", None, ["lora"]])
+@pytest.mark.parametrize("tuning", ["ft", "pt", "linear", None, ["lora"]])
 def test_other_ways_of_tuning(tmp_path: Path, tuning: Any) -> None:
     error = refusal(write_checkpoint(tmp_path, folds_of(1), tuning=tuning))
     assert error.code == "CHECKPOINT_TUNING" and repr(tuning) in error.what
@@ -266,6 +266,15 @@ def test_half_a_state_dict(tmp_path: Path, which: str) -> None:
     assert refusal(write_checkpoint(tmp_path, halves)).code == "CHECKPOINT_KEYS"
 
 
+@pytest.mark.parametrize("tower", ["vision_model.transformer", "transformer"])
+def test_a_gap_in_the_blocks_of_all_folds(tmp_path: Path, tower: str) -> None:
+    size = Size(layers=3, text_layers=3)
+    gone = f"{tower}.resblocks.1."
+    folds = [{k: v for k, v in f.items() if not k.startswith(gone)} for f in folds_of(FOLDS, size)]
+    error = refusal(write_checkpoint(tmp_path, folds, size))
+    assert error.code == "CHECKPOINT_KEYS" and f"{tower}.resblocks.1." in f"{error.what} "
+
+
 def test_the_first_half_of_the_keys(tmp_path: Path) -> None:
     folds = folds_of(FOLDS)
     half = dict(list(folds[1].items())[: len(folds[1]) // 2])
@@ -368,31 +377,3 @@ def test_code_put_into_a_whole_file_does_not_run(folder: Path, tmp_path: Path) -
             archive.writestr(part, content)
     assert refusal(folder).code in ("CHECKPOINT_UNSAFE", "CHECKPOINT_UNREADABLE")
     assert not (tmp_path / "trap").exists()
-
-
-# ---------------------------------------------------------------- the base
-
-
-@pytest.mark.parametrize("wrapped", [True, False])
-def test_the_base_decides_with_one_fold(tmp_path: Path, wrapped: bool) -> None:
-    base, file = as_torch(base_of()), tmp_path / "base.pt"
-    torch.save({"model": base} if wrapped else base, file)
-    for merged in (True, False):
-        fold = folds_of(1, merged=merged)[0]
-        checkpoint: Checkpoint = read_checkpoint(write_checkpoint(tmp_path / "c", [fold]), base=file)
-        assert (checkpoint.lora_state, checkpoint.decided_by) == ("merged" if merged else "unmerged", "base")
-        for key, value in plain_of(fold, times=0 if merged else 1).items():
-            np.testing.assert_allclose(checkpoint.folds[0][key], value, rtol=0, atol=1e-6)
-
-
-def test_a_base_of_another_model(tmp_path: Path) -> None:
-    folder = write_checkpoint(tmp_path / "c", folds_of(1))
-    other = base_of()
-    del other[f"{Q_PROJ}.weight"]
-    torch.save(as_torch(other), tmp_path / "lacking.pt")
-    error = refusal(folder, base=tmp_path / "lacking.pt")
-    assert error.code == "CHECKPOINT_KEYS" and "lacking.pt" in error.what
-    torch.save(as_torch(base_of(Size(width=128))), tmp_path / "wider.pt")
-    error = refusal(folder, base=tmp_path / "wider.pt")
-    assert error.code == "CHECKPOINT_SHAPES" and "wider.pt" in error.what
-    assert refusal(folder, base=tmp_path / "nowhere.pt").code == "CHECKPOINT_UNREADABLE"

@@ -11,9 +11,9 @@ from conftest import Expected
 from small_model import SMALL, Size, State, base_of, fold_of, folds_of, plain_of, write_checkpoint
 
 from noduleserve.errors import CheckpointError
-from noduleserve.export.checkpoint import lora, read_checkpoint
+from noduleserve.export.checkpoint import Update, lora, read_checkpoint
 from noduleserve.export.encoder.encoder_graph import build_encoder
-from noduleserve.export.proof.parity import Encoder, probability
+from noduleserve.export.proof.outputs import onnx_encoder, probability
 
 STATES = [True, False]
 Q_PROJ = "vision_model.transformer.resblocks.0.attn.q_proj"
@@ -24,9 +24,17 @@ def name(merged: bool) -> str:
     return "merged" if merged else "unmerged"
 
 
-def undecidable(folds: list[State], base: State | None = None, scale: float = SMALL.scaling) -> str:
+def detect(folds: list[State], base: State | None = None, alpha: float = SMALL.alpha) -> str:
+    return lora.detect_state(folds, [lora.updates_of(fold, alpha) for fold in folds], base)
+
+
+def merged_state(fold: State, state: str, twice: bool = False) -> State:
+    return lora.merged_state(fold, lora.updates_of(fold, SMALL.alpha), state, twice=twice)
+
+
+def undecidable(folds: list[State], base: State | None = None, alpha: float = SMALL.alpha) -> str:
     with pytest.raises(CheckpointError) as caught:
-        lora.detect_state(folds, scale, base)
+        detect(folds, base, alpha)
     assert caught.value.code == "LORA_STATE_UNDECIDABLE"
     assert "--lora-state" in caught.value.mend
     return caught.value.what
@@ -43,13 +51,13 @@ def without_updates(folds: list[State], part: str = "") -> list[State]:
 @pytest.mark.parametrize("merged", STATES)
 @pytest.mark.parametrize("count", [2, 5])
 def test_folds_tell(count: int, merged: bool) -> None:
-    assert lora.detect_state(folds_of(count, merged=merged), SMALL.scaling) == name(merged)
+    assert detect(folds_of(count, merged=merged)) == name(merged)
 
 
 @pytest.mark.parametrize("merged", STATES)
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_base_tells(count: int, merged: bool) -> None:
-    assert lora.detect_state(folds_of(count, merged=merged), SMALL.scaling, base_of()) == name(merged)
+    assert detect(folds_of(count, merged=merged), base_of()) == name(merged)
 
 
 @pytest.mark.parametrize("merged", STATES)
@@ -74,7 +82,7 @@ def test_one_tuned_layer_is_enough(merged: bool) -> None:
         still[f"{Q_PROJ}.w_lora_B"] = fold[f"{Q_PROJ}.w_lora_B"]
         if merged:
             still[f"{Q_PROJ}.weight"] = plain_of(fold, times=1)[f"{Q_PROJ}.weight"]
-    assert lora.detect_state(quiet, SMALL.scaling) == name(merged)
+    assert detect(quiet) == name(merged)
 
 
 @pytest.mark.parametrize("merged", STATES)
@@ -95,9 +103,9 @@ def test_folds_in_different_states_tell_nothing() -> None:
     assert "do not share one base" in undecidable([folds_of(1, merged=True)[0], folds_of(2, merged=False)[1]])
 
 
-@pytest.mark.parametrize("scale", [SMALL.alpha / SMALL.rank, -SMALL.scaling, 2 * SMALL.scaling])
-def test_another_scaling_tells_nothing_of_merged_folds(scale: float) -> None:
-    undecidable(folds_of(2, merged=True), scale=scale)
+@pytest.mark.parametrize("alpha", [SMALL.alpha / SMALL.rank**0.5, -SMALL.alpha, 2 * SMALL.alpha])
+def test_another_scaling_tells_nothing_of_merged_folds(alpha: float) -> None:
+    undecidable(folds_of(2, merged=True), alpha=alpha)
 
 
 @pytest.mark.parametrize("merged", STATES)
@@ -114,7 +122,7 @@ def test_not_a_number_tells_nothing(merged: bool) -> None:
 def test_a_fold_is_merged_once_from_either_state(merged: bool) -> None:
     (fold,), (unmerged,) = folds_of(1, merged=merged), folds_of(1, merged=False)
     before = {key: value.copy() for key, value in fold.items()}
-    plain = lora.merged_state(fold, SMALL.scaling, name(merged))
+    plain = merged_state(fold, name(merged))
     expected = plain_of(unmerged, times=1)
     assert plain.keys() == expected.keys()
     for key, value in expected.items():
@@ -126,14 +134,14 @@ def test_a_fold_is_merged_once_from_either_state(merged: bool) -> None:
 
 def test_merging_a_merged_fold_changes_nothing() -> None:
     (fold,) = folds_of(1)
-    for key, value in lora.merged_state(fold, SMALL.scaling, "merged").items():
+    for key, value in merged_state(fold, "merged").items():
         np.testing.assert_array_equal(value, fold[key])
 
 
 @pytest.mark.parametrize("merged", STATES)
 def test_twice_adds_the_update_once_more(merged: bool) -> None:
     (fold,), (unmerged,) = folds_of(1, merged=merged), folds_of(1, merged=False)
-    twice = lora.merged_state(fold, SMALL.scaling, name(merged), twice=True)
+    twice = merged_state(fold, name(merged), twice=True)
     for key, value in plain_of(unmerged, times=2).items():
         np.testing.assert_allclose(twice[key], value, rtol=0, atol=1e-6)
 
@@ -150,6 +158,32 @@ def test_the_scaling_is_rank_stabilised(tmp_path: Path, rank: int, alpha: float,
         checkpoint = read_checkpoint(write_checkpoint(tmp_path / name(merged), folds_of(2, size, merged=merged), size))
         assert (checkpoint.lora_state, checkpoint.decided_by) == (name(merged), "folds")
         np.testing.assert_allclose(checkpoint.folds[1][f"{Q_PROJ}.weight"], expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(("rows", "columns", "rank"), [(64, 64, 2), (1, 3, 1), (65, 33, 5), (200, 8, 16)])
+@pytest.mark.parametrize("times", [1, -1, 2])
+def test_adding_an_update_rounds_once_and_in_one_order(rows: int, columns: int, rank: int, times: int) -> None:
+    random = np.random.default_rng(rank)
+    w, a, b = (random.standard_normal(s).astype(np.float32) for s in ((rows, columns), (rank, columns), (rows, rank)))
+    got = lora.add_update(w, Update(a, b, 0.7), times)
+    expected = np.empty_like(w)
+    for i, j in np.ndindex(w.shape):  # number by number, in Python's own float64
+        total = 0.0
+        for k in range(rank):
+            total += float(b[i, k]) * float(a[k, j])
+        expected[i, j] = np.float32(total * (times * 0.7) + float(w[i, j]))
+    np.testing.assert_array_equal(got.view(np.int32), expected.view(np.int32))
+
+
+def test_base_and_updates_make_the_fold(tmp_path: Path) -> None:
+    for merged in STATES:
+        checkpoint = read_checkpoint(write_checkpoint(tmp_path / name(merged), folds_of(3, merged=merged)))
+        for fold, updates in zip(checkpoint.folds, checkpoint.updates, strict=True):
+            assert updates.keys() == checkpoint.base.keys() and len(updates) == 9
+            for layer, update in updates.items():
+                assert update.scale == pytest.approx(SMALL.scaling) and update.alpha == SMALL.alpha
+                whole = lora.add_update(checkpoint.base[layer], update)
+                np.testing.assert_allclose(whole, fold[f"{layer}.weight"], rtol=0, atol=1e-6)
 
 
 # ---------------------------------------------------------------- in a checkpoint
@@ -208,7 +242,7 @@ def test_the_published_script_s_numbers(published_checkpoint: Path, expected: Ex
         checkpoint = read_checkpoint(published_checkpoint, reproduce_published=reproduce)
         file = tmp_path / "encoder.onnx"
         onnx.save(build_encoder(checkpoint.folds, checkpoint.dimensions), file)
-        probabilities.append(probability(Encoder(file)(views)[2]).T)  # [F, nodules]
+        probabilities.append(probability(onnx_encoder(file)(views)[2]).T)  # [F, nodules]
     right, published = probabilities
     np.testing.assert_allclose(right, expected.model["prob"], rtol=0, atol=1e-4)
     np.testing.assert_allclose(published[1:], expected.model["prob"][1:], rtol=0, atol=1e-4)

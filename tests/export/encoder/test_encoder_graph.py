@@ -15,7 +15,7 @@ from small_model import SMALL, Size, State, base_of, fold_of, folds_of, plain_en
 
 from noduleserve.export.checkpoint.layout import Dimensions
 from noduleserve.export.encoder.encoder_graph import build_encoder, resize_matrix
-from noduleserve.export.proof.parity import Encoder, probability
+from noduleserve.export.proof.outputs import Encode, onnx_encoder, probability
 
 Array = np.ndarray[Any, Any]
 
@@ -24,11 +24,11 @@ def graph_of(folds: Sequence[State]) -> onnx.ModelProto:
     return build_encoder(folds, Dimensions.of(folds[0], "a fold"))
 
 
-def encoder_of(folds: Sequence[State], folder: Path) -> Encoder:
+def encoder_of(folds: Sequence[State], folder: Path) -> Encode:
     model = graph_of(folds)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, folder / "encoder.onnx")
-    return Encoder(folder / "encoder.onnx")
+    return onnx_encoder(folder / "encoder.onnx")
 
 
 def assert_right(folds: Sequence[State], folder: Path, count: int = 3) -> tuple[Array, Array, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ from noduleserve.export.checkpoint import read_checkpoint
 from noduleserve.export.checkpoint.layout import Dimensions
 from noduleserve.export.proof.torch_model import TorchModel
 from noduleserve.export.text.features import Features, read_features
-from noduleserve.export.text.text_bank import TextBank, require_short_prompts, scale_of, value_embeddings
+from noduleserve.export.text.text_bank import BATCH, TextBank, require_short_prompts, scale_of, value_embeddings
+from noduleserve.export.text.tokens import ClipTokens
 
 if TYPE_CHECKING:
     from conftest import Expected
@@ -78,8 +80,30 @@ def test_the_expected_text_embeddings(published_checkpoint: Path, expected: Expe
         np.testing.assert_allclose(model.encode_texts(expected.prompts), embeddings, rtol=0, atol=1e-5)
 
 
-def test_the_built_in_prompts_are_those_of_the_expected_numbers(expected: Expected) -> None:
-    assert [p for _, _, prompts in read_features().values() for p in prompts] == expected.prompts
+def test_prompts_of_many_values_are_encoded_together(folds: list[State], model: TorchModel) -> None:
+    """The built-in features, in batches that part the prompts of a value, as encoded value by value."""
+    features = read_features()
+    batches: list[int] = []
+
+    class Watched:
+        def encode_texts(self, prompts: Sequence[str]) -> Array:
+            batches.append(len(prompts))
+            return model.encode_texts(prompts)
+
+    model.load(folds[0])
+    found = value_embeddings(features, Watched())
+    assert sum(batches) == sum(len(prompts) for _, _, prompts in features.values())
+    assert set(batches[:-1]) == {BATCH}
+    for row, (_, _, prompts) in zip(found, features.values(), strict=True):
+        mean = model.encode_texts(prompts).astype(np.float64).mean(axis=0)
+        np.testing.assert_allclose(row, mean / np.linalg.norm(mean), rtol=0, atol=1e-6)
+
+
+def test_the_built_in_prompts_are_short_enough(model: TorchModel) -> None:
+    require_short_prompts(read_features(), model)
+    prompts = [prompt for _, _, several in read_features().values() for prompt in several]
+    tokens = ClipTokens()
+    assert [tokens.token_count(p) for p in prompts] == [model.token_count(p) for p in prompts]
 
 
 @pytest.mark.parametrize(

@@ -1,39 +1,26 @@
-"""nodule_encoder, target `embedded`: the encoder graph of all folds on ONNX Runtime, on the CPU."""
+"""nodule_encoder, target `embedded`: the encoder graph of all folds, run in Python on the CPU."""
 
-import os
+import sys
 from pathlib import Path
 
-import numpy as np
 import triton_python_backend_utils as pb_utils
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or it keeps a device id and reports to Microsoft
+sys.path.insert(0, str(Path(__file__).parent))
 
-import onnxruntime
-
-_OUTPUTS = ("EMBEDDING", "VIEW_ATTENTION", "LOGITS", "ENCODER_ID")
+from engine import OUTPUTS, open_engine
 
 
 class TritonPythonModel:
-    """Runs the views of all waiting requests as one batch and hands each request its part."""
+    """Encodes the views of each waiting request."""
 
     def initialize(self, args):
-        """Load the graph; its threads are NODULESERVE_ENCODER_THREADS, or the cores this process may use."""
-        here = Path(__file__).parent
-        options = onnxruntime.SessionOptions()
-        threads = os.environ.get("NODULESERVE_ENCODER_THREADS") or len(os.sched_getaffinity(0))
-        options.intra_op_num_threads = int(threads)
-        self._session = onnxruntime.InferenceSession(
-            str(here / "encoder.onnx"), options, providers=["CPUExecutionProvider"]
-        )
+        """Load the graph in the release's precision, or say in the server's log why it is another."""
+        self._encode = open_engine(Path(__file__).parent, log=pb_utils.Logger.log_warn)
 
     def execute(self, requests):
-        """One response a request, in order; one nodule at a time, so that no nodule's digits depend on its neighbours.
-
-        On a CPU a batch is no faster: activations of several nodules outgrow the caches.
-        """
+        """One response a request, in order."""
         return [self._respond(pb_utils.get_input_tensor_by_name(r, "VIEWS").as_numpy()) for r in requests]
 
     def _respond(self, views):
-        parts = [self._session.run(_OUTPUTS, {"VIEWS": views[i : i + 1]}) for i in range(len(views))]
-        results = [np.concatenate(part) for part in zip(*parts, strict=True)]
-        return pb_utils.InferenceResponse([pb_utils.Tensor(n, r) for n, r in zip(_OUTPUTS, results, strict=True)])
+        results = self._encode(views)
+        return pb_utils.InferenceResponse([pb_utils.Tensor(n, r) for n, r in zip(OUTPUTS, results, strict=True)])

@@ -1,0 +1,39 @@
+"""The encoder's benchmark runs what this machine has, says what it lacks, and measures differences that are there."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import noduleserve.model_repository
+from noduleserve.benchmarks.encoder import bench_encoder, table, untrained_graph
+from noduleserve.served_engine import load_engine_module
+
+MODEL = Path(noduleserve.model_repository.__file__ or "").parent / "nodule_encoder" / "1"
+
+
+def test_every_way_is_measured_or_left_out_with_a_reason() -> None:
+    lines: list[str] = []
+    figures, absent = bench_encoder(untrained_graph("tiny", 2, lines.append), turns=2, nodules=2, tell=lines.append)
+    by_way = {(f.precision, f.runtime): f for f in figures}
+    ways = load_engine_module(MODEL).RUNTIMES
+    assert len(by_way) + len(absent) == len(ways)
+    full, small = by_way["fp32", "onnxruntime"], by_way["int8", "onnxruntime"]
+    assert figures[0] == full
+    assert (full.ratios, full.embedding, full.probability) == ([1, 1], 0, 0)
+    assert 1e-5 < small.embedding < 0.05
+    assert 0 < small.size < full.size
+    if importlib.util.find_spec("openvino"):
+        assert 0 < by_way["fp32", "openvino"].embedding < 1e-5
+    else:
+        assert "Left out: OpenVINO FP32, since the Python package openvino is not installed." in absent
+    text = table(figures, absent)
+    assert text.count("\n") + 1 == 2 + len(ways)
+    assert all(line in text for line in absent)
+    assert any("turns" in line for line in lines)
+
+
+def test_the_served_engine_leaves_no_file_behind() -> None:
+    before = sorted(MODEL.rglob("*"))
+    assert load_engine_module(MODEL) is load_engine_module(MODEL)
+    assert sorted(MODEL.rglob("*")) == before
