@@ -225,7 +225,7 @@ def _row(outcome: Outcome, info: ReleaseInfo, further: Iterable[str], features: 
         anchor=f"nodule-{outcome.nodule.number}" if linked else "",
         calibrated=calibrated,
         folds=folds,
-        tops=[_likeliest(values) for _, values in _probabilities(score, features)[:SUMMARY_FEATURES]],
+        tops=[_likeliest(values) for _, values in _probabilities(score, features)],
     )
 
 

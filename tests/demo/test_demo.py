@@ -55,10 +55,10 @@ def test_every_output_says_that_the_weights_are_untrained(demo: tuple[Path, str]
 
 def test_the_release_in_the_repository_is_made_of_the_present_code(tmp_path: Path) -> None:
     """Where this fails: ./run demo-release."""
-    assemble = pytest.importorskip("noduleserve.export.assemble", reason="needs the extra noduleserve[export]")
+    repository = pytest.importorskip("noduleserve.export.repository", reason="needs the extra noduleserve[export]")
     manifest = Release.open(RELEASE).manifest
     facts = {key: manifest[key] for key in ("folds", "calibrated", "labels", "notice", "preprocessing")}
-    assemble.write_repository(tmp_path, facts, manifest["model"]["embedding"])
+    repository.write_repository(tmp_path, facts, manifest["model"]["embedding"], manifest["target"])
     written = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
     assert len(written) > 12
     stale = [p.as_posix() for p in written if (RELEASE / REPOSITORY / p).read_bytes() != (tmp_path / p).read_bytes()]

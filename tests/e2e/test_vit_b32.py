@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving import Serving, command, export_by_command, read_rows, session_of
+from serving import SINGLE_PROMPTS, Serving, command, read_rows, session_of, write_rows
 
 from noduleserve.client.open_volume import open_volume
 from noduleserve.demo.phantom import Phantom
@@ -55,7 +56,7 @@ def plain_prob(worklist: Path, checkpoint: Path, phantom: Phantom) -> np.ndarray
     volumes: dict[str, tuple[Any, Any]] = {"dicom": (phantom.voxels, phantom.affine)}
     cubes = []
     for row in read_rows(worklist):
-        path = row["image_path"]
+        path = row["image_path"] if Path(row["image_path"]).name != "dicom" else "dicom"
         if path not in volumes:
             series = open_volume(Path(path))
             whole = Box(start=np.zeros(3, np.int64), stop=series.geometry.shape)
@@ -83,6 +84,27 @@ def memory_mb(session: int) -> dict[str, int]:
     return peaks
 
 
+EXPORT = """
+import resource, sys
+from pathlib import Path
+from noduleserve.export.assemble import ExportOptions, export_release
+from noduleserve.export.checkpoint import read_checkpoint
+from noduleserve.export.text.features import read_features
+checkpoint, features, out = map(Path, sys.argv[1:])
+# The slots of every size would take minutes at this model's size; smaller models have them all.
+export_release(read_checkpoint(checkpoint), None, read_features(features), out, ExportOptions(batch_sizes=(1, 4)))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def export_in_a_process(checkpoint: Path, out: Path) -> tuple[Path, int]:
+    """The release, and the export's peak resident memory in kB, files that are mapped into it included."""
+    line = [sys.executable, "-c", EXPORT, checkpoint, SINGLE_PROMPTS, out]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr
+    return out, int(done.stdout)
+
+
 def _tell(step: str, began: float) -> None:
     """Figures for who runs it with -s."""
     print(f"{step}: {time.monotonic() - began:.1f} s")
@@ -90,10 +112,13 @@ def _tell(step: str, began: float) -> None:
 
 def test_five_folds_of_the_real_size(folder: Path, checkpoint: Path, worklist: Path, phantom: Phantom) -> None:
     began = time.monotonic()
-    release = export_by_command(checkpoint, folder / "release", timeout=900)
+    release, peak_kb = export_in_a_process(checkpoint, folder / "release")
     _tell("export", began)
-    print("  its peak memory", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024, "MB")
+    print("  its peak memory", peak_kb // 1024, "MB")
+    assert peak_kb < 8_000_000
     results = folder / "results.csv"
+    rows = [row | {"image_path": str(worklist.parent / row["image_path"])} for row in read_rows(worklist)]
+    worklist = write_rows(folder / "worklist.csv", rows[::2])
     began = time.monotonic()
     with Serving(release, folder / "server") as server:
         _tell("start of the server", began)
