@@ -15,7 +15,7 @@ from pathlib import Path
 from serving import Wire
 from tritonclient.grpc import service_pb2 as pb
 
-from noduleserve.release import REPOSITORY, Release
+from noduleserve.release import REPOSITORY, STAMP, Release
 from noduleserve.server.process import Endpoints, TritonProcess
 
 RELEASE, FOLDS, LABELS = "ns-scripted", 2, ("size.small", "size.large", 'margin."smooth"')
@@ -93,7 +93,10 @@ def start_scripted(folder: Path, release: str = RELEASE, grpc_port: int = 0) -> 
     (model / "1" / "model.py").write_text(_MODEL.format(folds=FOLDS, values=len(LABELS), release=release))
     facts = json.dumps({"folds": FOLDS, "calibrated": True, "labels": LABELS, "notice": "scripted"})
     (model / "config.pbtxt").write_text(_CONFIGURATION.format(facts=json.dumps(facts)))
-    process = TritonProcess(Release(folder, {}), Endpoints(grpc=grpc_port, http=0, metrics=0))
+    (model / "1" / STAMP).write_text(release)
+    files = {f"{REPOSITORY}/nodule_score/{name}": "" for name in ("1/model.py", "config.pbtxt")}
+    manifest = {"target": "embedded", "files": files}
+    process = TritonProcess(Release(folder, manifest), Endpoints(grpc=grpc_port, http=0, metrics=0))
     try:
         process.start()
         process.wait_ready()

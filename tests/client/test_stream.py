@@ -212,7 +212,7 @@ def test_a_killed_server_is_told_to_all_who_wait_and_its_successor_serves(own: T
         os.kill(own.pid, signal.SIGKILL)
         began = time.monotonic()
         lost = await asyncio.gather(*askers, return_exceptions=True)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 8  # an answer would have taken ten
         with pytest.raises(ServerError, match="SERVER_LOST"):  # nobody is there yet
             await stream.ask(request(10))
         successors.append(start_scripted(tmp_path / "successor", "ns-successor", port))
