@@ -65,7 +65,7 @@ def export(
     try:
         from noduleserve.export.assemble import ExportOptions, export_release
         from noduleserve.export.checkpoint import read_checkpoint
-        from noduleserve.export.checkpoint.calibration import read_calibration
+        from noduleserve.export.checkpoint.calibration import folds_of, read_calibration
         from noduleserve.export.targets import Encoding
         from noduleserve.export.text.features import read_features
     except ModuleNotFoundError as error:
@@ -79,11 +79,12 @@ def export(
             if not err.is_terminal:
                 err.print(line, markup=False)
 
+        # What is quick to find wrong comes first.
+        calibration = None if no_calibration else read_calibration(checkpoint, folds_of(checkpoint))
         proof = _proof_views(worklist, tell)
         model = read_checkpoint(
             checkpoint, lora_state=lora_state, base=base, reproduce_published=reproduce_published, tell=tell
         )
-        calibration = None if no_calibration else read_calibration(checkpoint, len(model.folds))
         release = export_release(model, calibration, wanted, out, options, proof=proof, tell=tell)
     _say(release)
 

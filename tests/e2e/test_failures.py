@@ -182,12 +182,13 @@ instance_group [ { kind: KIND_CPU count: 1 } ]
 
 
 @pytest.fixture
-def serve_repository(untrained_release: Path) -> Iterator[Callable[[Path], str]]:
+def serve_repository() -> Iterator[Callable[[Path], str]]:
     """Serve any folder with a model repository, as if it were a release; gives the address."""
     running: list[TritonProcess] = []
 
     def start(folder: Path) -> str:
-        process = TritonProcess(Release(folder, Release.open(untrained_release).manifest), ANYWHERE)
+        files = [file.relative_to(folder).as_posix() for file in (folder / REPOSITORY).rglob("*") if file.is_file()]
+        process = TritonProcess(Release(folder, {"target": "embedded", "files": dict.fromkeys(files, "")}), ANYWHERE)
         running.append(process)
         process.start()
         return process.endpoints.address
