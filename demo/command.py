@@ -19,7 +19,7 @@ from noduleserve.server.process import Endpoints, TritonProcess
 from .phantom import make_phantom, write_dicom, write_worklist
 
 RELEASE = Path(__file__).parent / "release"
-SHOWN = ("margins", "consistency", "pleural attachment")  # of the features: a terminal has no room for all
+SHOWN = ("margins", "shape", "consistency")  # of the features: a terminal has no room for all
 
 
 def run_demo(out: Path, release: Path = RELEASE, seed: int = 7) -> Run:
