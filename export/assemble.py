@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +12,6 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from noduleserve.errors import ReleaseError
 from noduleserve.manifest import check_schema
 from noduleserve.release import REPOSITORY, Release, seal
 
@@ -24,6 +22,7 @@ from .encoder.encoder_graph import build_encoder
 from .encoder.identity import encoder_id, stamp
 from .encoder.save import save_model
 from .manifest import facts_of, manifest_of
+from .new_folder import new_folder
 from .proof.chain import ProofViews, Yardstick, embedded_encoder, prove, run_torch
 from .proof.outputs import Encode, alone, onnx_encoder, synthetic_views
 from .proof.parity import Parity
@@ -81,41 +80,6 @@ def export_release(
     with new_folder(out) as work:
         _write(checkpoint, calibration, features, work, options or ExportOptions(), with_synthetic(proof), tell)
     return Release.open(out)
-
-
-class new_folder:
-    """A folder that takes its name when the block ends well, and leaves nothing where it does not.
-
-    Raises:
-        ReleaseError: OUT_NOT_EMPTY.
-    """
-
-    def __init__(self, out: Path) -> None:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ReleaseError(
-                "OUT_NOT_EMPTY",
-                f"{out} exists and is not an empty folder.",
-                "Releases are never edited: name a new folder.",
-            )
-        self._out = out
-        self._made = [p for p in out.absolute().parents if not p.exists()]  # innermost first
-        out.parent.mkdir(parents=True, exist_ok=True)
-        self._work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-
-    def __enter__(self) -> Path:
-        self._work.chmod(0o755)
-        return self._work
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            if self._out.exists():
-                self._out.rmdir()
-            self._work.rename(self._out)
-            return
-        shutil.rmtree(self._work, ignore_errors=True)
-        for parent in self._made:
-            if parent.exists() and not any(parent.iterdir()):
-                parent.rmdir()
 
 
 def with_synthetic(proof: ProofViews | None) -> ProofViews:

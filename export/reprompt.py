@@ -8,19 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from noduleserve.errors import ReleaseError
 from noduleserve.manifest import check_schema
 from noduleserve.release import EVIDENCE, REPOSITORY, STAMP, Release, seal
 
-from .assemble import new_folder
 from .checkpoint import Checkpoint, read_checkpoint
 from .manifest import facts_of, now, prompts_of, tools
+from .new_folder import new_folder
 from .proof.torch_model import TextModel
 from .repository import LABELLED, write_configuration
 from .text.features import Features
-from .text.text_bank import TextBank, require_short_prompts, scale_of, value_embeddings
+from .text.text_bank import TextBank, require_short_prompts, value_embeddings
 
 _SEALED = ("files", "evidence", "release_id", "seal", "format")
 
@@ -78,8 +76,7 @@ def _bank(checkpoint: Checkpoint, features: Features, tell: Callable[[str], None
         tell(f"fold {number}: text bank")
         model.load(fold)
         texts.append(value_embeddings(features, model))
-    scale = np.array([scale_of(fold) for fold in checkpoint.folds], np.float32)
-    return TextBank(np.stack(texts), scale, np.array(features.groups, np.int64))
+    return TextBank.of(features, checkpoint.folds, texts)
 
 
 def _take_over(release: Release, work: Path) -> None:

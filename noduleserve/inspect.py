@@ -8,9 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from .export.proof.parity import QUANTITIES
 from .release import Release
-
-QUANTITIES = ("embedding", "view_attention", "logits", "probability")
 
 
 def page_of(release: Release) -> RenderableType:

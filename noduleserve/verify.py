@@ -15,7 +15,7 @@ import tritonclient.grpc as triton
 from numpy.typing import NDArray
 
 from noduleserve.errors import ParityError
-from noduleserve.export.proof.outputs import NAMES, Outputs
+from noduleserve.export.proof.outputs import NAMES, Outputs, alone
 from noduleserve.export.proof.parity import QUANTITIES, TOLERANCE, Link, Slots, measure_link, measure_slots
 from noduleserve.export.targets import MAX_BATCH, Encoding
 from noduleserve.release import Release
@@ -75,11 +75,10 @@ def verify_served(release: Release, address: str, tell: Callable[[str], None] = 
             return Outputs(*(answer.as_numpy(name) for name in NAMES))
 
         tell(f"{len(views)} nodules one by one")
-        parts = [served(views[i : i + 1]) for i in range(len(views))]
-        alone = Outputs(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+        single = alone(served)(views)
         tell("every slot of every batch size")
-        slots = measure_slots(served, views, alone, range(1, MAX_BATCH + 1), encoding.slots_tolerance)
-    link = measure_link("served", ("PyTorch, merged", wanted), ("served by Triton", alone), served_tolerance(encoding))
+        slots = measure_slots(served, views, single, range(1, MAX_BATCH + 1), encoding.slots_tolerance)
+    link = measure_link("served", ("PyTorch, merged", wanted), ("served by Triton", single), served_tolerance(encoding))
     return Verified(link, slots)
 
 

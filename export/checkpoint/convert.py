@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from noduleserve.errors import CheckpointError
+from noduleserve.export.new_folder import new_folder
 
 from . import arguments, calibration, lora
 from .layout import weights_of
@@ -70,10 +70,7 @@ def convert(
     contents = read_contents(folder, tell=tell)
     if contents.layout == to:
         raise CheckpointError("CONVERT_NOTHING", f"{folder} is in the layout {to} already.", "Name the other one.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        work.chmod(0o755)
+    with new_folder(out) as work:
         if to == OPEN_CLIP_PEFT:
             folds = [weights_of(fold) for fold in contents.folds]
             state, _ = decide(contents, folds, contents.updates, lora_state, base, tell)
@@ -85,10 +82,6 @@ def convert(
         copied = _copy_calibrations(folder, work, len(contents.folds))
         tell("reading it back")
         _require_same(contents, read_contents(work), state)
-        work.rename(out)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
     pickles = tuple(sorted(path.relative_to(folder).as_posix() for path in folder.glob("fold_*/cal_*.pkl")))
     return Converted(to, len(contents.folds), state, copied, pickles)
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from noduleserve.export.checkpoint import Checkpoint
 from noduleserve.export.targets import MAX_BATCH, Encoding
 from noduleserve.export.text.features import Features
-from noduleserve.export.text.text_bank import TextBank, require_short_prompts, scale_of, value_embeddings
+from noduleserve.export.text.text_bank import TextBank, require_short_prompts, value_embeddings
 from noduleserve.served_engine import load_engine_module
 
-from .outputs import Encode, Outputs, alone, onnx_encoder
+from .outputs import Encode, Outputs, alone, in_parts, onnx_encoder
 from .parity import TOLERANCE, Link, Parity, measure_decisions, measure_link, measure_slots
 from .torch_model import TorchModel
 
@@ -63,9 +63,8 @@ def run_torch(
         tell(f"fold {number}: text bank, and {len(views)} nodules in PyTorch")
         model.load(fold)
         texts.append(value_embeddings(features, model))
-        images.append(_in_parts(model.encode_views, views))
-    scale = np.array([scale_of(fold) for fold in checkpoint.folds], np.float32)
-    bank = TextBank(np.stack(texts), scale, np.array(features.groups, np.int64))
+        images.append(in_parts(model.encode_views, views, AT_ONCE))
+    bank = TextBank.of(features, checkpoint.folds, texts)
     return Yardstick(bank, _stacked(images), _run_unmerged(checkpoint, views, tell))
 
 
@@ -78,7 +77,7 @@ def _run_unmerged(checkpoint: Checkpoint, views: NDArray[np.float32], tell: Call
     for number in range(len(checkpoint.folds)):
         tell(f"fold {number}: the same with LoRA beside the weights")
         model.load(number)
-        images.append(_in_parts(model.encode_views, views))
+        images.append(in_parts(model.encode_views, views, AT_ONCE))
     return _stacked(images)
 
 
@@ -111,7 +110,9 @@ def prove(
         before = ("PyTorch, LoRA beside the weights", yardstick.unmerged)
         links.append(measure_link("merge", before, torch_merged, TOLERANCE["merge"]))
     tell("the graph in FP32 on ONNX Runtime")
-    full = ("one graph in FP32, ONNX Runtime", alone(onnx_encoder(graph))(proof.views))
+    fp32 = served if encoding.precision == "fp32" else onnx_encoder(graph)
+    single = alone(fp32)(proof.views)
+    full = ("one graph in FP32, ONNX Runtime", single)
     links.append(measure_link("graph", torch_merged, full, TOLERANCE["graph"]))
     decisions, not_run = None, []
     if encoding.precision != "fp32":
@@ -126,8 +127,6 @@ def prove(
     if encoding.target != "embedded":
         not_run.append(f"the encoder on a GPU: target {encoding.target} runs on the serving machine, verify it there")
     tell("every slot of every batch size")
-    if encoding.precision == "fp32":
-        single = alone(served)(proof.views)
     slots = measure_slots(served, proof.views, single, batch_sizes, encoding.slots_tolerance)
     return Parity(proof.source, len(proof.views), tuple(links), slots, decisions, not_run)
 
@@ -140,13 +139,6 @@ def embedded_encoder(version: Path) -> tuple[Encode, str]:
     """
     engine = load_engine_module(version).open_engine(version)
     return lambda views: Outputs(*engine(views)[:3]), engine.lacking
-
-
-def _in_parts(
-    encode: Callable[[NDArray[np.float32]], tuple[NDArray, NDArray, NDArray]], views: NDArray[np.float32]
-) -> Outputs:
-    parts = [encode(views[i : i + AT_ONCE]) for i in range(0, len(views), AT_ONCE)]
-    return Outputs(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 def _stacked(folds: list[Outputs]) -> Outputs:

@@ -36,14 +36,17 @@ def onnx_encoder(model: Path) -> Encode:
     return encode
 
 
+def in_parts(
+    encode: Callable[[NDArray[np.float32]], tuple[NDArray, NDArray, NDArray]], views: NDArray[np.float32], size: int
+) -> Outputs:
+    """Encode views in batches of `size` nodules; their outputs put together."""
+    parts = [encode(views[i : i + size]) for i in range(0, len(views), size)]
+    return Outputs(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
 def alone(encode: Encode) -> Encode:
     """The same encoder, one nodule at a time."""
-
-    def encode_alone(views: NDArray[np.float32]) -> Outputs:
-        parts = [encode(views[i : i + 1]) for i in range(len(views))]
-        return Outputs(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-    return encode_alone
+    return lambda views: in_parts(encode, views, 1)
 
 
 def probability(logits: NDArray) -> NDArray[np.float64]:

@@ -42,6 +42,12 @@ class TextBank:
     scale: NDArray[np.float32]
     groups: NDArray[np.int64]
 
+    @classmethod
+    def of(cls, features: Features, folds: Sequence[State], embeddings: Sequence[NDArray[np.float32]]) -> TextBank:
+        """Put together what `value_embeddings` gives of each fold."""
+        scale = np.array([scale_of(fold) for fold in folds], np.float32)
+        return cls(np.stack(embeddings), scale, np.array(features.groups, np.int64))
+
     def save(self, path: Path) -> None:
         """Write text_bank.npz; the same bank gives the same bytes."""
         np.savez(path, embeddings=self.embeddings, scale=self.scale, groups=self.groups)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -89,12 +90,11 @@ def export(
     _say(release)
 
 
-def _proof_views(worklist: Path | None, tell: object) -> ProofViews:
+def _proof_views(worklist: Path | None, tell: Callable[[str], None]) -> ProofViews:
     from noduleserve.client.worklist import read_worklist
     from noduleserve.export.proof.chain import ProofViews
     from noduleserve.proof_views import phantom_views, views_of
 
-    assert callable(tell)
     tell("cutting the views of the proof's nodules")
     if worklist:
         return ProofViews(views_of(read_worklist(worklist)), "worklist", 0)
