@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
-from noduleserve.client.open_volume import open_volume
+from noduleserve.ct.open_volume import open_volume
 from noduleserve.demo.phantom import make_phantom, write_dicom
 from noduleserve.preprocessing import Box, Lattice, VolumeGeometry, cut_cube, nine_views, required_box, window
 

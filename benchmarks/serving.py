@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from noduleserve.client.results import Outcome
 from noduleserve.client.run import Options, score_worklist
-from noduleserve.client.worklist import Nodule
 from noduleserve.release import Release
 from noduleserve.served_engine import load_engine_module
 from noduleserve.server.process import Endpoints, TritonProcess
+from noduleserve.worklist.table import Nodule
 
 from .measure import Ratio, ratio, seconds
 from .served_engine import encoder_folder

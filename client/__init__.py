@@ -1,4 +1,4 @@
-"""From a worklist to results: read only the voxels a nodule needs, stream them to the server, write what comes back.
+"""From a worklist to results: cut the box of voxels around each nodule, stream it to the server, write what comes back.
 
 Never imports torch or `export`.
 """

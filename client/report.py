@@ -22,9 +22,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from numpy.typing import NDArray
 from PIL import Image
 
+from noduleserve.worklist.table import COLUMNS
+
 from ..preprocessing.views import VIEW_NAMES
 from .results import Outcome, ReleaseInfo, Score
-from .worklist import COLUMNS
 
 DETAILED = 200  # sections of scored nodules; about 35 kB each
 SUMMARY_COLUMNS = 6  # further worklist columns that fit beside the numbers

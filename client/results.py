@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .worklist import Nodule
+from noduleserve.worklist.table import Nodule
 
 
 @dataclass(frozen=True, eq=False)

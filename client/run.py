@@ -12,12 +12,13 @@ from pathlib import Path
 
 from tritonclient.grpc import service_pb2 as pb
 
+from noduleserve.worklist.table import Nodule
+
 from .report import StageTime
 from .results import Outcome, ReleaseInfo
 from .results_csv import ResultsCsv
 from .scoring import IN_FLIGHT, Scoring
 from .stream import DEADLINE_S, ScoreStream
-from .worklist import Nodule
 
 _SERVER_STAGES = ("nodule_preprocess", "nodule_encoder", "nodule_similarity")
 

@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as pb
 
+from noduleserve.ct.open_volume import open_volume
+from noduleserve.ct.volume import Volume
 from noduleserve.errors import NoduleserveError
 from noduleserve.preprocessing import BadRequest, Box, VolumeGeometry, required_box, views_of_request
 from noduleserve.protocol import arrays_of
+from noduleserve.worklist.table import Nodule
 
 from .messages import score_of, score_request
-from .open_volume import open_volume
 from .results import Outcome, ReleaseInfo, Score
 from .stream import ScoreStream
-from .volume import Volume
-from .worklist import Nodule
 
 IN_FLIGHT = 8
 

@@ -11,10 +11,10 @@ from rich.table import Table
 from noduleserve.client.report import write_report
 from noduleserve.client.results import Outcome
 from noduleserve.client.run import Options, Run
-from noduleserve.client.worklist import read_worklist
 from noduleserve.progress import score_with_progress, summary_lines
 from noduleserve.release import Release
 from noduleserve.server.process import Endpoints, TritonProcess
+from noduleserve.worklist.table import read_worklist
 
 from .phantom import make_phantom, write_dicom, write_worklist
 

@@ -124,7 +124,7 @@ def build_plan(
         config = builder.create_builder_config()
         for profile in profiles:
             config.add_optimization_profile(_shapes(builder, network, profile))
-        _configure(trt, config, options, workspace)
+        configure(trt, config, options, workspace)
         monitor = config.progress_monitor = monitor_of(trt, tell)  # held here: the builder does not keep it alive
         cache = _read_cache(config, timing_cache)
         memory = builder.build_serialized_network(network, config)
@@ -166,7 +166,8 @@ def _shapes(builder: Any, network: Any, profile: Profile) -> Any:
     return made
 
 
-def _configure(trt: ModuleType, config: Any, options: Options, workspace: int | None) -> None:
+def configure(trt: ModuleType, config: Any, options: Options, workspace: int | None) -> None:
+    """Tell the builder what is chosen; of precisions only that TF32 is not to be used."""
     config.clear_flag(trt.BuilderFlag.TF32)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # so that the inspector tells types
     if options.version_compatible:

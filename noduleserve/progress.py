@@ -18,7 +18,7 @@ from rich.progress import (
 
 from noduleserve.client.results import Outcome
 from noduleserve.client.run import Options, Run, score_worklist
-from noduleserve.client.worklist import Nodule
+from noduleserve.worklist.table import Nodule
 
 
 def score_with_progress(nodules: Sequence[Nodule], server: str, results: Path | None, options: Options) -> Run:

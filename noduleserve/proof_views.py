@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from noduleserve.client.open_volume import open_volume
-from noduleserve.client.volume import Volume
-from noduleserve.client.worklist import Nodule, read_worklist
+from noduleserve.ct.open_volume import open_volume
+from noduleserve.ct.volume import Volume
 from noduleserve.errors import WorklistError
 from noduleserve.preprocessing import BadRequest, required_box, views_of_request
+from noduleserve.worklist.table import Nodule, read_worklist
 
 PHANTOM = 7  # the seed
 

@@ -21,7 +21,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from noduleserve.client.messages import OUTPUTS
-from noduleserve.client.volume import Volume
+from noduleserve.ct.volume import Volume
 from noduleserve.preprocessing import Box, parse_refusal, required_box
 from noduleserve.protocol import arrays_of, infer_request
 

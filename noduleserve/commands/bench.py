@@ -74,8 +74,8 @@ def bench_serving(
     """
     from noduleserve.benchmarks.measure import table
     from noduleserve.benchmarks.serving import bench_serving as measure
-    from noduleserve.client.worklist import read_worklist
     from noduleserve.demo.command import make_worklist
+    from noduleserve.worklist.table import read_worklist
 
     with tempfile.TemporaryDirectory() as folder:
         nodules = read_worklist(worklist or make_worklist(Path(folder)))

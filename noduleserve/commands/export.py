@@ -91,9 +91,9 @@ def export(
 
 
 def _proof_views(worklist: Path | None, tell: Callable[[str], None]) -> ProofViews:
-    from noduleserve.client.worklist import read_worklist
     from noduleserve.export.proof.chain import ProofViews
     from noduleserve.proof_views import phantom_views, views_of
+    from noduleserve.worklist.table import read_worklist
 
     tell("cutting the views of the proof's nodules")
     if worklist:

@@ -45,8 +45,8 @@ def score(
         noduleserve score tonight.csv --release releases/may --out results.csv --report report.html
     """
     from noduleserve.client.run import Options
-    from noduleserve.client.worklist import read_worklist
     from noduleserve.progress import score_with_progress, summary_lines
+    from noduleserve.worklist.table import read_worklist
 
     if (server is None) == (release is None):
         raise typer.BadParameter("give one of --server and --release", param_hint="--server / --release")

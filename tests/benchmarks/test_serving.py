@@ -8,10 +8,10 @@ import pytest
 
 from noduleserve.benchmarks.encoder import graph_of_release
 from noduleserve.benchmarks.serving import LATENCY_ROOM_S, bench_serving
-from noduleserve.client.worklist import read_worklist
 from noduleserve.demo.command import RELEASE, make_worklist
 from noduleserve.errors import ReleaseError
 from noduleserve.release import Release
+from noduleserve.worklist.table import read_worklist
 
 
 def test_throughput_and_latency_of_the_demo(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from PIL import Image
 
 from noduleserve.client.report import StageTime, view_facts, write_report
 from noduleserve.client.results import Outcome, ReleaseInfo, Score
-from noduleserve.client.worklist import Nodule
 from noduleserve.preprocessing.views import VIEW_NAMES, nine_views
+from noduleserve.worklist.table import Nodule
 
 LABELS = ("margin.smooth", "margin.spiculated", "wall contact.attached", "wall contact.not attached")
 INFO = ReleaseInfo("rel-7", 3, True, LABELS)

@@ -11,8 +11,8 @@ import pytest
 
 from noduleserve.client.results import Outcome, ReleaseInfo, Score
 from noduleserve.client.results_csv import ResultsCsv
-from noduleserve.client.worklist import Nodule, is_result_column
 from noduleserve.errors import NoduleserveError
+from noduleserve.worklist.table import Nodule, is_result_column
 
 INFO = ReleaseInfo("", folds=2, calibrated=True, labels=("margin.smooth", "margin.rough"))
 COLUMNS = ["pid", "remark, with comma"]

@@ -19,9 +19,9 @@ from noduleserve.client.results import Outcome
 from noduleserve.client.run import Options, score_worklist
 from noduleserve.client.scoring import Scoring
 from noduleserve.client.stream import ScoreStream
-from noduleserve.client.volume import Volume
-from noduleserve.client.worklist import Nodule
+from noduleserve.ct.volume import Volume
 from noduleserve.errors import SeriesError
+from noduleserve.worklist.table import Nodule
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from serving import SINGLE_PROMPTS, WORKLIST, Serving, command, export_by_command, write_rows
 
-from noduleserve.client.open_volume import open_volume
-from noduleserve.client.volume import Volume
+from noduleserve.ct.open_volume import open_volume
+from noduleserve.ct.volume import Volume
 from noduleserve.demo.phantom import Phantom, make_phantom, write_dicom, write_worklist
 
 # ---------------------------------------------------------------- real series

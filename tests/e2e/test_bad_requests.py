@@ -11,7 +11,7 @@ import pytest
 from serving import Answer, Inputs, Refused, Serving, Wire, batched, inputs_of, request_of, scored
 
 from noduleserve.client.messages import refusal_of
-from noduleserve.client.volume import Volume
+from noduleserve.ct.volume import Volume
 from noduleserve.demo.phantom import Phantom
 from noduleserve.preprocessing import Box, required_box
 

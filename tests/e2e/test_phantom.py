@@ -14,9 +14,9 @@ from serving import SINGLE_PROMPTS, Serving, command, read_rows
 
 from noduleserve.client.results import Score
 from noduleserve.client.run import score_worklist
-from noduleserve.client.worklist import read_worklist
 from noduleserve.demo.phantom import Phantom
 from noduleserve.export.text.features import Features, read_features
+from noduleserve.worklist.table import read_worklist
 
 
 def plain_scores(phantom: Phantom, checkpoint: Path, features: Features) -> dict[str, Any]:

@@ -32,10 +32,10 @@ from serving import (
 from tritonclient.utils import InferenceServerException
 
 from noduleserve.client.run import Run, score_worklist
-from noduleserve.client.volume import Volume
-from noduleserve.client.worklist import read_worklist
+from noduleserve.ct.volume import Volume
 from noduleserve.preprocessing import Box, required_box
 from noduleserve.release import REPOSITORY, Release
+from noduleserve.worklist.table import read_worklist
 
 SCORES = [f"raw_{k}" for k in range(5)] + ["ensemble"] + [f"calibrated_{k}" for k in range(5)]
 SCORES += ["calibrated_ensemble"]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from serving import SINGLE_PROMPTS, Serving, command, read_rows, session_of, write_rows
 
-from noduleserve.client.open_volume import open_volume
+from noduleserve.ct.open_volume import open_volume
 from noduleserve.demo.phantom import Phantom
 from noduleserve.preprocessing import Box
 

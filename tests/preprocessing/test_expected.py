@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pytest
 
-from noduleserve.client.dicom_series import DicomSeries
+from noduleserve.ct.dicom.series import DicomSeries
 from noduleserve.preprocessing import cut_cube, nine_views, required_box, views_of_request, window
 
 if TYPE_CHECKING:

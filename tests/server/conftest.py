@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from serving import Inputs, Serving, inputs_of
 
-from noduleserve.client.open_volume import open_volume
-from noduleserve.client.volume import Volume
+from noduleserve.ct.open_volume import open_volume
+from noduleserve.ct.volume import Volume
 from noduleserve.demo.phantom import make_phantom, write_dicom
 from noduleserve.release import Release
 

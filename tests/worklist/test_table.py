@@ -4,8 +4,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from noduleserve.client.worklist import COLUMNS, is_result_column, read_worklist
 from noduleserve.errors import WorklistError
+from noduleserve.worklist.table import COLUMNS, is_result_column, read_worklist
 
 HEADER = ",".join(COLUMNS)
 

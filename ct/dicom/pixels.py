@@ -12,10 +12,10 @@ from pydicom import dcmread
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
+from noduleserve.ct.hounsfield import to_hounsfield
 from noduleserve.errors import SeriesError
 
-from .dicom_header import DicomHeader
-from .hounsfield import to_hounsfield
+from .header import DicomHeader
 
 _DECODER_PACKAGES = (
     (JPEG2000TransferSyntaxes, "pylibjpeg pylibjpeg-openjpeg"),

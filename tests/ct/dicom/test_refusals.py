@@ -10,7 +10,7 @@ from pydicom import dcmread
 from pydicom.dataset import FileDataset
 from pydicom.uid import EnhancedCTImageStorage, JPEG2000Lossless, MRImageStorage, RLELossless
 
-from noduleserve.client.dicom_series import DicomSeries
+from noduleserve.ct.dicom.series import DicomSeries
 from noduleserve.errors import SeriesError
 from noduleserve.preprocessing import Box
 

@@ -9,8 +9,8 @@ import pytest
 from dicom_writing import affine_of, write_series
 from numpy.typing import ArrayLike, NDArray
 
-from noduleserve.client.nifti import NiftiVolume
-from noduleserve.client.open_volume import open_volume
+from noduleserve.ct.nifti import NiftiVolume
+from noduleserve.ct.open_volume import open_volume
 from noduleserve.errors import SeriesError
 from noduleserve.preprocessing import Box, required_box, views_of_request
 

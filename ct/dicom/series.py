@@ -19,8 +19,8 @@ from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, LegacyConve
 from noduleserve.errors import SeriesError
 from noduleserve.preprocessing import BadRequest, Box, VolumeGeometry
 
-from .dicom_header import DicomHeader, read_header
-from .dicom_pixels import SlicePixels
+from .header import DicomHeader, read_header
+from .pixels import SlicePixels
 
 # How far a slice may lie from its place in the regular stack: these millimetres, and no more than this share
 # of the spacing. Scanners write positions with as little as one decimal, which puts a slice, and the ends of

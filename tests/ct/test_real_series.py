@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from noduleserve.client.dicom_series import DicomSeries
-from noduleserve.client.open_volume import open_volume
-from noduleserve.client.volume import Volume
+from noduleserve.ct.dicom.series import DicomSeries
+from noduleserve.ct.open_volume import open_volume
+from noduleserve.ct.volume import Volume
 from noduleserve.preprocessing import Box, cut_cube, required_box, views_of_request
 
 KINDS = ("dicom", ".nii", ".nii.gz")

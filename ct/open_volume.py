@@ -6,7 +6,7 @@ from pathlib import Path
 
 from noduleserve.errors import SeriesError
 
-from .dicom_series import DicomSeries
+from .dicom.series import DicomSeries
 from .nifti import NiftiVolume
 from .volume import Volume
 

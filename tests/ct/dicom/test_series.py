@@ -18,9 +18,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from noduleserve.client import dicom_header
-from noduleserve.client.dicom_header import read_header
-from noduleserve.client.dicom_series import DicomSeries
+from noduleserve.ct.dicom import header as dicom_header
+from noduleserve.ct.dicom.header import read_header
+from noduleserve.ct.dicom.series import DicomSeries
 from noduleserve.errors import SeriesError
 from noduleserve.preprocessing import Box
 
