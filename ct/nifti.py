@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from noduleserve.errors import SeriesError
 from noduleserve.preprocessing import BadRequest, Box, VolumeGeometry
 
+from .doubt import InputWarning, check_spacing
 from .hounsfield import to_hounsfield
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -38,9 +39,11 @@ class NiftiVolume:
 
     geometry: VolumeGeometry
     series_uid: str = ""
+    warnings: tuple[InputWarning, ...]
 
     def __init__(self, geometry: VolumeGeometry, data: ArrayProxy, path: Path) -> None:
         self.geometry = geometry
+        self.warnings = check_spacing(geometry)
         self._path = path
         self._slope, self._intercept = float(data.slope), float(data.inter)
         # Axes x, y, z, not scaled: scaling waits until the box has been cut out. Not mapped into memory: a

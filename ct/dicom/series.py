@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
+from noduleserve.ct.doubt import InputWarning, check_spacing
 from noduleserve.errors import SeriesError
 from noduleserve.preprocessing import BadRequest, Box, VolumeGeometry
 
@@ -51,9 +52,11 @@ class DicomSeries:
 
     geometry: VolumeGeometry
     series_uid: str
+    warnings: tuple[InputWarning, ...]
 
     def __init__(self, geometry: VolumeGeometry, series_uid: str, pixels: list[SlicePixels]) -> None:
         self.geometry, self.series_uid = geometry, series_uid
+        self.warnings = check_spacing(geometry)
         self._pixels = pixels
 
     @classmethod

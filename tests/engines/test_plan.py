@@ -121,7 +121,7 @@ def test_an_option_whose_library_is_missing_ends_in_tensorrts_words(
 
 
 class _Config:
-    """Takes what is set, as TensorRT's own configuration does; that of the RTX library forgets hardware compatibility."""
+    """Takes what is set, as a builder configuration does; that of the RTX library forgets hardware compatibility."""
 
     def __init__(self, none: object) -> None:
         self.hardware_compatibility_level = none
