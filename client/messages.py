@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +13,7 @@ from noduleserve.errors import RequestRefused, ServerError
 from noduleserve.preprocessing import Box, VolumeGeometry, parse_refusal
 from noduleserve.protocol import ENSEMBLE, arrays_of, infer_request
 
-from .results import ReleaseInfo, Score
+from noduleserve.results.outcome import ReleaseInfo, Score
 
 OUTPUTS = (
     "MALIGNANCY",
@@ -24,12 +24,53 @@ OUTPUTS = (
     "VIEW_ATTENTION",
     "RELEASE",
 )
-# What Triton says to a nodule that comes, or is on its way between two models, while it ends.
-_ENDING = ("Server is stopping", f"Request for unknown model: '{ENSEMBLE}' has no available versions")
+
+
+class _Saying(NamedTuple):
+    """Words of Triton itself that mean something about the server, not about the nodule."""
+
+    words: str
+    code: str
+    what: str
+    mend: str
+
+    @property
+    def refusal(self) -> RequestRefused:
+        return RequestRefused(self.code, self.what, self.mend)
+
+
+def _ending(words: str) -> _Saying:
+    """To a nodule that comes, or is on its way between two models, while Triton ends."""
+    what = "The server was told to end before it scored this nodule."
+    return _Saying(words, "SERVER_STOPPING", what, "Score this nodule again when a server runs.")
+
+
+_SAYINGS = (
+    _ending("Server is stopping"),
+    _ending(f"Request for unknown model: '{ENSEMBLE}' has no available versions"),
+    _Saying(
+        "Exceeds maximum queue size",
+        "SERVER_BUSY",
+        "The server takes no more requests for now.",
+        "Score this nodule again, or lower --in-flight.",
+    ),
+    # Triton 2.51 says so of a Python model whose process has died, answers nothing more with it, and stays "ready".
+    _Saying(
+        "is not healthy",
+        "SERVER_BROKEN",
+        "A model of the server has crashed; it stays ready, but scores nothing.",
+        "Start the server again, and score this nodule again.",
+    ),
+)
 
 
 def score_request(
-    request_id: str, voxels: NDArray[np.int16], box: Box, geometry: VolumeGeometry, center: ArrayLike
+    request_id: str,
+    voxels: NDArray[np.int16],
+    box: Box,
+    geometry: VolumeGeometry,
+    center: ArrayLike,
+    priority: int = 0,
 ) -> pb.ModelInferRequest:
     """Ask for the score of one nodule.
 
@@ -39,8 +80,9 @@ def score_request(
         box: where they lie in the volume.
         geometry: of the whole volume.
         center: LPS millimetres (x, y, z).
+        priority: of 1 and 2, 1 overtakes in the server's queues; 0 leaves it to the server.
     """
-    return infer_request(
+    request = infer_request(
         ENSEMBLE,
         request_id,
         {
@@ -52,6 +94,9 @@ def score_request(
         },
         OUTPUTS,
     )
+    if priority:
+        request.parameters["priority"].int64_param = priority
+    return request
 
 
 def score_of(response: pb.ModelInferResponse, info: ReleaseInfo) -> Score:
@@ -103,16 +148,14 @@ def score_of(response: pb.ModelInferResponse, info: ReleaseInfo) -> Score:
 def refusal_of(message: str) -> RequestRefused:
     """The error that a server's message for one request means.
 
-    Triton's own refusals get the code SERVER_REFUSED, or SERVER_STOPPING where it is about to end.
+    Triton's own refusals get the code SERVER_REFUSED, or SERVER_STOPPING, SERVER_BUSY or SERVER_BROKEN where they are
+    about the server rather than the nodule.
     """
     found = parse_refusal(message)
-    if found is None and any(words in message for words in _ENDING):
-        return RequestRefused(
-            "SERVER_STOPPING",
-            "The server was told to end before it scored this nodule.",
-            "Score this nodule again when a server runs.",
-        )
     if found is None:
+        for saying in _SAYINGS:
+            if saying.words in message:
+                return saying.refusal
         return RequestRefused("SERVER_REFUSED", message.strip() or "The server gave no reason.")
     code, sentence = found
     what, _, mend = sentence.partition(" Mend: ")

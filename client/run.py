@@ -14,9 +14,9 @@ from tritonclient.grpc import service_pb2 as pb
 
 from noduleserve.worklist.table import Nodule
 
-from .report import StageTime
-from .results import Outcome, ReleaseInfo
-from .results_csv import ResultsCsv
+from noduleserve.results.report.page import StageTime
+from noduleserve.results.outcome import Outcome, ReleaseInfo
+from noduleserve.results.csv_table import ResultsCsv
 from .scoring import IN_FLIGHT, Scoring
 from .stream import DEADLINE_S, ScoreStream
 
@@ -43,6 +43,11 @@ class Run:
     def counts(self) -> Counter[str]:
         """How many nodules ended `scored`, and how many with each error code."""
         return Counter(outcome.error_code or "scored" for outcome in self.outcomes)
+
+    @property
+    def warned(self) -> Counter[str]:
+        """How many nodules were scored with a warning, by its code; one with two of them counts for both."""
+        return Counter(warning.code for outcome in self.outcomes if outcome.score for warning in outcome.warnings)
 
 
 @dataclass(frozen=True)

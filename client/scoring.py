@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as pb
 
-from noduleserve.ct.open_volume import open_volume
+from noduleserve.ct.doubt import InputWarning, check_surroundings
+from noduleserve.ct.source import Source, open_source
 from noduleserve.ct.volume import Volume
 from noduleserve.errors import NoduleserveError
 from noduleserve.preprocessing import BadRequest, Box, VolumeGeometry, required_box, views_of_request
@@ -20,10 +23,11 @@ from noduleserve.protocol import arrays_of
 from noduleserve.worklist.table import Nodule
 
 from .messages import score_of, score_request
-from .results import Outcome, ReleaseInfo, Score
+from noduleserve.results.outcome import Outcome, ReleaseInfo, Score
 from .stream import ScoreStream
 
 IN_FLIGHT = 8
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +39,7 @@ class _Cut:
     geometry: VolumeGeometry | None = None
     box: Box | None = None
     voxels: NDArray[np.int16] | None = None
+    warnings: tuple[InputWarning, ...] = ()
     error: NoduleserveError | BadRequest | None = None
 
 
@@ -84,6 +89,7 @@ class Scoring:
             task = asyncio.create_task(self._answer(cut, done))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
+        await asyncio.to_thread(cuts.close)  # behind the last nodule of the last place, which is still open
 
     async def _answer(self, cut: _Cut, done: asyncio.Queue[Outcome]) -> None:
         try:
@@ -106,7 +112,7 @@ class Scoring:
             return _failed(cut, error.code, error.sentence)
         cut.seconds["server"] = time.perf_counter() - began
         views = await asyncio.to_thread(_views_of, cut) if self._views else None
-        return Outcome(cut.nodule, score, seconds=cut.seconds, views=views)
+        return Outcome(cut.nodule, score, seconds=cut.seconds, views=views, warnings=cut.warnings)
 
     def _read(self, response: pb.ModelInferResponse) -> Score:
         if not self.info.release:  # the first answer tells; the rest must agree
@@ -128,35 +134,81 @@ async def _next(done: asyncio.Queue[Outcome], feeder: asyncio.Task[None]) -> Out
     return getter.result()
 
 
-def _cuts(nodules: Iterable[Nodule]) -> Iterator[_Cut]:
-    """Read nodule after nodule, all those of one series together, in the order in which the series first appear."""
-    by_path: dict[Path, list[Nodule]] = {}
+def _cuts(nodules: Iterable[Nodule]) -> Generator[_Cut, None, None]:
+    """Read nodule after nodule, all those of one series together, in the order in which places and series first appear.
+
+    Only one place is open at a time: an archive lies unpacked on disk until it is closed.
+    """
+    by_path: dict[Path, dict[str, list[Nodule]]] = {}
     for nodule in nodules:
-        by_path.setdefault(nodule.image_path, []).append(nodule)
-    for path, group in by_path.items():
-        volume: Volume | None = None
-        refused: NoduleserveError | None = None
-        for nodule in group:
-            seconds: dict[str, float] = {}
-            if nodule.problem or nodule.center is None:
-                problem = NoduleserveError("WORKLIST_ROW", nodule.problem, "Put this row of the worklist right.")
-                yield _Cut(nodule, seconds, error=problem)
-                continue
-            if volume is None and refused is None:
-                began = time.perf_counter()
-                volume, refused = _opened(path)
-                seconds["open"] = time.perf_counter() - began
-            yield _Cut(nodule, seconds, error=refused) if volume is None else _cut(nodule, volume, seconds)
+        by_path.setdefault(nodule.image_path, {}).setdefault(nodule.series_uid, []).append(nodule)
+    for path, by_series in by_path.items():
+        opened = _Opened(path)
+        try:
+            for series_uid, group in by_series.items():
+                for nodule in group:
+                    yield _read_nodule(nodule, series_uid, opened)
+        finally:
+            opened.close()
 
 
-def _opened(path: Path) -> tuple[Volume | None, NoduleserveError | None]:
+def _read_nodule(nodule: Nodule, series_uid: str, opened: _Opened) -> _Cut:
+    if nodule.problem or nodule.center is None:
+        problem = NoduleserveError("WORKLIST_ROW", nodule.problem, "Put this row of the worklist right.")
+        return _Cut(nodule, {}, error=problem)
+    began = time.perf_counter()
+    first = not opened.tried(series_uid)
+    volume = opened.volume(series_uid)
+    seconds = {"open": time.perf_counter() - began} if first else {}
+    if isinstance(volume, NoduleserveError):
+        return _Cut(nodule, seconds, error=volume)
+    return _cut(nodule, volume, seconds)
+
+
+class _Opened:
+    """A place that series are read from, and the one series of it that is in use: each is opened once, or refused once.
+
+    An error is kept like what it kept from being opened, since the nodules that follow would only meet it again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._source: Source | NoduleserveError | None = None
+        self._series_uid: str | None = None
+        self._volume: Volume | NoduleserveError | None = None
+
+    def tried(self, series_uid: str) -> bool:
+        """Whether `volume` has nothing left to open."""
+        return self._series_uid == series_uid
+
+    def volume(self, series_uid: str) -> Volume | NoduleserveError:
+        """A series, or why it cannot be read."""
+        if self._source is None:
+            self._source = _attempt(lambda: open_source(self._path))
+        if self._volume is None or not self.tried(series_uid):
+            self._volume, self._series_uid = self._open(self._source, series_uid), series_uid
+        return self._volume
+
+    def close(self) -> None:
+        """Let go of what is open; what then cannot be cleared away must not cost the run its results."""
+        self._volume = None
+        if isinstance(self._source, Source):
+            with contextlib.suppress(OSError):
+                self._source.close()
+
+    @staticmethod
+    def _open(source: Source | NoduleserveError, series_uid: str) -> Volume | NoduleserveError:
+        return source if isinstance(source, NoduleserveError) else _attempt(lambda: source.volume(series_uid))
+
+
+def _attempt(open_it: Callable[[], _T]) -> _T | NoduleserveError:
     try:
-        return open_volume(path), None
+        return open_it()
     except NoduleserveError as error:
-        return None, error
+        return error
     except Exception as error:  # a reader's surprise at a strange file is that series' error, not the run's; its text
         # may quote the file, and with it the patient, so that only its kind is told
-        return None, NoduleserveError("SERIES_UNREADABLE", f"{type(error).__name__} while opening the series.")
+        return NoduleserveError("SERIES_UNREADABLE", f"{type(error).__name__} while opening the series.")
 
 
 def _cut(nodule: Nodule, volume: Volume, seconds: dict[str, float]) -> _Cut:
@@ -164,13 +216,14 @@ def _cut(nodule: Nodule, volume: Volume, seconds: dict[str, float]) -> _Cut:
     try:
         box = required_box(volume.geometry, nodule.center or ())
         voxels = volume.read_box(box)
+        warnings = volume.warnings + check_surroundings(voxels, box, volume.geometry, nodule.center or ())
     except (NoduleserveError, BadRequest) as error:
         return _Cut(nodule, seconds, error=error)
     except Exception as error:
         surprise = NoduleserveError("SERIES_UNREADABLE", f"{type(error).__name__} while reading the voxels.")
         return _Cut(nodule, seconds, error=surprise)
     seconds["box"] = time.perf_counter() - began
-    return _Cut(nodule, seconds, volume.geometry, box, voxels)
+    return _Cut(nodule, seconds, volume.geometry, box, voxels, warnings)
 
 
 def _views_of(cut: _Cut) -> NDArray[np.float32]:
@@ -184,4 +237,4 @@ def _sentence(error: NoduleserveError | BadRequest) -> str:
 
 
 def _failed(cut: _Cut, code: str, sentence: str) -> Outcome:
-    return Outcome(cut.nodule, error_code=code, error=sentence, seconds=cut.seconds)
+    return Outcome(cut.nodule, error_code=code, error=sentence, seconds=cut.seconds, warnings=cut.warnings)

@@ -20,7 +20,7 @@ from noduleserve.errors import NoduleserveError, ServerError
 from noduleserve.protocol import ENSEMBLE
 
 from .messages import refusal_of, release_info
-from .results import ReleaseInfo
+from noduleserve.results.outcome import ReleaseInfo
 
 # On two cores a full-size encoder takes seconds a nodule, and a nodule waits for all those in flight before it.
 DEADLINE_S = 300.0

@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from noduleserve.client.report import write_report
-from noduleserve.client.results import Outcome
+from noduleserve.results.report.page import write_report
+from noduleserve.results.outcome import Outcome
 from noduleserve.client.run import Options, Run
 from noduleserve.progress import score_with_progress, summary_lines
 from noduleserve.release import Release

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -11,14 +13,17 @@ from . import __version__
 from .commands.bench import bench
 from .commands.build_engine import build_engine
 from .commands.calibration import convert_calibration, fit_calibration
+from .commands.codes import codes
 from .commands.console import err
 from .commands.convert import convert
 from .commands.demo import demo
 from .commands.export import export, reprompt
 from .commands.features import features
+from .commands.look import look
 from .commands.release import inspect, verify
 from .commands.score import score
 from .commands.serve import serve
+from .commands.worklist import worklist
 from .errors import NoduleserveError
 
 _EPILOG = "Full documentation: README.md. Every error has a stable code, what is wrong and how to mend it."
@@ -35,6 +40,9 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command; an error on purpose is two lines and exit status 1, never a traceback."""
+    # pydicom's own warnings quote values and full paths, and with them the patient.
+    warnings.filterwarnings("ignore", module="pydicom")
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     try:
         app()
     except NoduleserveError as error:
@@ -71,7 +79,10 @@ app.command("convert-calibration")(convert_calibration)
 app.command("fit-calibration")(fit_calibration)
 app.command("build-engine")(build_engine)
 app.command()(serve)
+app.command()(worklist)
+app.command()(look)
 app.command()(score)
+app.command()(codes)
 app.command()(demo)
 app.add_typer(bench, name="bench")
 

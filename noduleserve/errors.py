@@ -5,10 +5,13 @@
      +-- SeriesError             one series, or one file of it, cannot be read right
      +-- ServerError             the server cannot be started, reached or trusted
      +-- RequestRefused          the server answered one nodule with a refusal
+     +-- JournalError            the journal of a run cannot be opened, read or written
+     +-- ResultsError            an output of results cannot be written
      +-- ReleaseError            a release folder is damaged, edited or not a release
      +-- CheckpointError         a checkpoint cannot be turned into a release
      +-- ParityError             an exported graph does not compute what the checkpoint computes
      +-- EngineError             a TensorRT plan cannot be built, found or trusted
+     +-- EvaluationError         results and labels cannot be held against each other
 
 `preprocessing.BadRequest` stands beside the tree, since preprocessing also runs where noduleserve is not installed;
 it carries the same `code`, `what` and `mend`.
@@ -52,6 +55,14 @@ class RequestRefused(NoduleserveError):
     """The server answered one nodule with a refusal."""
 
 
+class JournalError(NoduleserveError):
+    """The journal of a run cannot be opened, read or written."""
+
+
+class ResultsError(NoduleserveError):
+    """An output of results cannot be written."""
+
+
 class ReleaseError(NoduleserveError):
     """A release folder is damaged, edited or not a release."""
 
@@ -66,3 +77,7 @@ class ParityError(NoduleserveError):
 
 class EngineError(NoduleserveError):
     """A TensorRT plan cannot be built, found or trusted."""
+
+
+class EvaluationError(NoduleserveError):
+    """Results and labels cannot be held against each other."""

@@ -24,12 +24,13 @@ def views_of(nodules: Sequence[Nodule]) -> NDArray[np.float32]:
     Raises:
         WorklistError, SeriesError: what is wrong with which: a proof on fewer nodules than were named is another proof.
     """
-    folder, volume, views = None, None, []
+    place, volume, views = None, None, []
     for nodule in nodules:
         if nodule.problem or nodule.center is None:
             raise WorklistError("PROOF_NODULE", f"Nodule {nodule.nodule_id}: {nodule.problem}", "Mend or leave it out.")
-        if nodule.image_path != folder:
-            folder, volume = nodule.image_path, open_volume(nodule.image_path)
+        if (nodule.image_path, nodule.series_uid) != place:
+            place = nodule.image_path, nodule.series_uid
+            volume = open_volume(*place)
         assert volume
         views.append(_views(volume, nodule.center, nodule.nodule_id))
     if not views:

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .aligned import Taps, interpolate_aligned
 from .box import HALF_CUBE
 from .geometry import VolumeGeometry
 from .lattice import Lattice
+from .oblique import interpolate_any
 
 CUBE = 2 * HALF_CUBE
+_WHOLE = slice(0, CUBE)
 _ALIGNED = 5e-8  # voxels; an off-axis drift below this over the whole cube cannot move a value by 1e-3 HU
 
 
-class _Points(NamedTuple):
-    """The cube's lattice points along each patient axis (x, y, z): LPS millimetres and whether they exist."""
-
-    lps: list[NDArray[np.float64]]
-    exists: list[NDArray[np.bool_]]
-
-
 def cut_cube(
-    voxels: NDArray[np.int16], box_start: ArrayLike, geometry: VolumeGeometry, center: ArrayLike
+    voxels: NDArray[np.int16], box_start: ArrayLike, geometry: VolumeGeometry, center: ArrayLike, part: slice = _WHOLE
 ) -> NDArray[np.float32]:
     """Hounsfield units on the 100 x 100 x 100 lattice points around a nodule.
 
@@ -34,32 +28,24 @@ def cut_cube(
         box_start: voxel index (x, y, z) of voxels[0, 0, 0] in the volume.
         geometry: of the whole volume.
         center: of the nodule, LPS millimetres (x, y, z).
+        part: the indices 0..99 that are wanted, along every axis alike; nothing else is computed.
 
     Returns:
-        float32 [100, 100, 100], axes (z, y, x), the nodule at index 50 of each.
+        float32 [100, 100, 100], axes (z, y, x), the nodule at index 50 of each; or `part` of it along every axis.
     """
-    points = _cube_points(geometry, center)
-    start = np.asarray(box_start, np.float64)
+    lattice = Lattice.of(geometry)
+    index = lattice.index_of(center)[:, None] - HALF_CUBE + np.arange(part.start, part.stop)  # [3, points], (x, y, z)
+    lps = lattice.origin[:, None] + index
+    exists = (index >= 0) & (index < lattice.shape[:, None])
+    start = np.asarray(box_start, np.int64)
     axis_of = _voxel_axis_of_patient_axis(geometry)
     if axis_of is None:
-        cube = _general(voxels, start, geometry, points)
-    else:
-        cube = _separable(voxels, start, geometry, points, axis_of)
-    for patient_axis, exists in enumerate(points.exists):
-        if not exists.all():
-            np.moveaxis(cube, 2 - patient_axis, 0)[~exists] = 0
-    return cube
-
-
-def _cube_points(geometry: VolumeGeometry, center: ArrayLike) -> _Points:
-    lattice = Lattice.of(geometry)
-    first = lattice.index_of(center) - HALF_CUBE
-    lps, exists = [], []
-    for axis in range(3):
-        index = first[axis] + np.arange(CUBE)
-        lps.append(lattice.origin[axis] + index)
-        exists.append(lattice.within(index, axis))
-    return _Points(lps, exists)
+        cube = interpolate_any(voxels, start, geometry.to_voxel, lps)
+        for patient_axis, there in enumerate(exists):
+            if not there.all():
+                np.moveaxis(cube, 2 - patient_axis, 0)[~there] = 0
+        return cube
+    return _cut_aligned(voxels, start, geometry, lps, exists, axis_of)
 
 
 def _voxel_axis_of_patient_axis(geometry: VolumeGeometry) -> list[int] | None:
@@ -73,62 +59,24 @@ def _voxel_axis_of_patient_axis(geometry: VolumeGeometry) -> list[int] | None:
     return axis_of if off_axis.max() * CUBE < _ALIGNED else None
 
 
-def _separable(
+def _cut_aligned(
     voxels: NDArray[np.int16],
-    start: NDArray[np.float64],
+    start: NDArray[np.int64],
     geometry: VolumeGeometry,
-    points: _Points,
+    lps: NDArray[np.float64],
+    exists: NDArray[np.bool_],
     axis_of: list[int],
 ) -> NDArray[np.float32]:
-    """One linear interpolation per voxel axis: three passes over a shrinking or growing array, no 8-fold gather."""
-    values: NDArray = voxels
-    middle = np.array([p[CUBE // 2] for p in points.lps])
-    # The finest axis first: it shrinks the most, so that the later passes have less to do.
-    for patient_axis in np.argsort(geometry.spacing[axis_of]).tolist():
-        voxel_axis = axis_of[patient_axis]
-        line = np.broadcast_to(middle, (CUBE, 3)).copy()
-        line[:, patient_axis] = points.lps[patient_axis]
+    """A patient axis follows one voxel axis: places along it depend on one coordinate."""
+    middle = lps[:, lps.shape[1] // 2]
+    taps: dict[int, Taps] = {}  # by axis of the array `voxels`
+    for patient_axis, voxel_axis in enumerate(axis_of):
+        line = np.repeat(middle[None], lps.shape[1], axis=0)
+        line[:, patient_axis] = lps[patient_axis]
         place = geometry.voxel_of(line)[:, voxel_axis] - start[voxel_axis]
-        values = _lerp(values, place, axis=2 - voxel_axis)
+        array_axis = 2 - voxel_axis
+        finer = bool(geometry.spacing[voxel_axis] < 1)
+        taps[array_axis] = Taps.at(place, exists[patient_axis], voxels.shape[array_axis], finer)
+    values = interpolate_aligned(voxels, (taps[0], taps[1], taps[2]))
     # values has the axes of the voxels, reversed; give them the order of the patient's axes (z, y, x)
     return np.ascontiguousarray(values.transpose([2 - axis_of[2], 2 - axis_of[1], 2 - axis_of[0]]))
-
-
-def _lerp(values: NDArray, place: NDArray[np.float64], axis: int) -> NDArray[np.float32]:
-    """Linear interpolation at fractional indices along one axis; outside the array is 0."""
-    low = np.floor(place).astype(np.int64)
-    share = (place - low).astype(np.float32)
-    along = [1, 1, 1]
-    along[axis] = len(place)
-    out: NDArray[np.float32] | None = None
-    for index, weight in ((low, 1 - share), (low + 1, share)):
-        weight = np.where((index >= 0) & (index < values.shape[axis]), weight, np.float32(0))
-        index = np.clip(index, 0, values.shape[axis] - 1)
-        term = np.take(values, index, axis=axis) * weight.reshape(along)
-        out = term if out is None else np.add(out, term, out=out)
-    assert out is not None
-    return out
-
-
-def _general(
-    voxels: NDArray[np.int16], start: NDArray[np.float64], geometry: VolumeGeometry, points: _Points
-) -> NDArray[np.float32]:
-    """Any affine: eight neighbours gathered for every point, a z plane of the cube at a time to bound memory."""
-    x, y = np.meshgrid(points.lps[0], points.lps[1])  # [y, x]
-    size = np.array(voxels.shape[::-1])
-    flat = voxels.ravel()
-    cube = np.empty((CUBE, CUBE, CUBE), np.float32)
-    for k, z in enumerate(points.lps[2]):
-        place = geometry.voxel_of(np.stack([x, y, np.full_like(x, z)], axis=-1)) - start
-        low = np.floor(place).astype(np.int64)
-        share = place - low
-        plane = np.zeros((CUBE, CUBE))
-        for corner in np.ndindex(2, 2, 2):
-            index = low + corner
-            weight = np.where(corner, share, 1 - share).prod(axis=-1)
-            inside = ((index >= 0) & (index < size)).all(axis=-1)
-            index = np.clip(index, 0, size - 1)
-            offset = (index[..., 2] * size[1] + index[..., 1]) * size[0] + index[..., 0]
-            plane += np.where(inside, weight, 0) * flat[offset]
-        cube[k] = plane
-    return cube

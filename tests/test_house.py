@@ -20,7 +20,9 @@ MAY_IMPORT = {
     "server": {"engines", "errors", "release", "protocol"},
     "ct": {"preprocessing", "errors"},
     "worklist": {"ct", "preprocessing", "errors"},
-    "client": {"ct", "worklist", "preprocessing", "errors", "protocol"},
+    "results": {"ct", "worklist", "preprocessing", "errors"},
+    "client": {"results", "ct", "worklist", "preprocessing", "errors", "protocol"},
+    "look": {"results", "ct", "preprocessing", "errors"},
 }
 
 

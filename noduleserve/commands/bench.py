@@ -10,6 +10,7 @@ import typer
 
 from noduleserve.release import Release
 
+from .bench_decoders import bench_decoders
 from .console import err, extra_missing
 
 bench = typer.Typer(no_args_is_help=True, help="Measure speed as a ratio to a baseline in the same run.")
@@ -18,8 +19,25 @@ bench = typer.Typer(no_args_is_help=True, help="Measure speed as a ratio to a ba
 @bench.command("preprocessing")
 def bench_preprocessing(
     turns: Annotated[int, typer.Option(min=1, help="How often each way is timed.")] = 7,
+    requests: Annotated[
+        int | None, typer.Option(min=4, help="Instead: send so many to nodule_preprocess in Triton, watch its memory.")
+    ] = None,
+    release: Annotated[Path | None, typer.Option(help="With --requests: whose it is; default: the demo's.")] = None,
 ) -> None:
-    """Views and cube on one core, against the straightforward way with scipy."""
+    """Views and cube on one core, against the straightforward way with scipy; or memory over many requests.
+
+    Example:
+
+        noduleserve bench preprocessing --requests 10000
+    """
+    if requests:
+        from noduleserve.benchmarks.preprocessing_server import watch_preprocessing
+        from noduleserve.demo.command import RELEASE
+
+        print(watch_preprocessing(Release.open(release or RELEASE), requests, tell=err.print).table())
+        return
+    if release:
+        raise typer.BadParameter("--release goes with --requests.")
     try:
         from noduleserve.benchmarks.preprocessing import bench_preprocessing as measure
     except ModuleNotFoundError as error:
@@ -81,3 +99,6 @@ def bench_serving(
         nodules = read_worklist(worklist or make_worklist(Path(folder)))
         ratios = measure(Release.open(release), nodules, count, turns, err.print)
     print(table(ratios))
+
+
+bench.command("decoders")(bench_decoders)

@@ -12,10 +12,10 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.utils import serialize_byte_tensor
 
 from noduleserve.client.messages import OUTPUTS, refusal_of, release_info, score_of, score_request
-from noduleserve.client.results import ReleaseInfo
 from noduleserve.errors import ServerError
 from noduleserve.preprocessing import BadRequest, Box, VolumeGeometry
 from noduleserve.protocol import arrays_of
+from noduleserve.results.outcome import ReleaseInfo
 
 INFO = ReleaseInfo("ns-1", folds=2, calibrated=True, labels=("a.b", "a.c"))
 _TYPES = {"f4": "FP32", "f8": "FP64", "i2": "INT16", "i4": "INT32", "O": "BYTES"}

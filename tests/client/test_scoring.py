@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import threading
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,18 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from dicom_writing import write_series
 from scripted_server import ACT, RELEASE, received
 
 from noduleserve.client import scoring as module
-from noduleserve.client.results import Outcome
 from noduleserve.client.run import Options, score_worklist
 from noduleserve.client.scoring import Scoring
 from noduleserve.client.stream import ScoreStream
-from noduleserve.ct.volume import Volume
+from noduleserve.ct.nifti import NiftiVolume
+from noduleserve.ct.source import Source, open_source
 from noduleserve.errors import SeriesError
+from noduleserve.progress import summary_lines
+from noduleserve.results.outcome import Outcome
 from noduleserve.worklist.table import Nodule
 
 
@@ -141,6 +146,18 @@ def test_the_server_is_kept_busy(scripted: str, ct: Path) -> None:
     assert time.monotonic() - began < 2.5
 
 
+class CountedSource(Source):
+    """Tells when it is closed."""
+
+    def __init__(self, source: Source, name: str, closed: list[str]) -> None:
+        super().__init__(source.series, source.volume)
+        self._name, self._closed = name, closed
+
+    def close(self) -> None:
+        super().close()
+        self._closed.append(self._name)
+
+
 def test_each_series_is_opened_once_and_only_one_is_held(
     scripted: str, ct: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,15 +165,16 @@ def test_each_series_is_opened_once_and_only_one_is_held(
     for path in paths:
         path.symlink_to(ct)
     opened: list[str] = []
-    open_volume = module.open_volume
+    closed: list[str] = []
 
-    def counted(path: Path) -> Volume:
+    def counted(path: Path) -> Source:
+        assert opened == closed
         opened.append(path.name)
-        return open_volume(path)
+        return CountedSource(open_source(path), path.name, closed)
 
-    monkeypatch.setattr(module, "open_volume", counted)
+    monkeypatch.setattr(module, "open_source", counted)
     outcomes = run(scripted, [nodule(n, paths[n % 3]) for n in range(12)])
-    assert opened == ["a.nii", "b.nii", "c.nii"]  # though the worklist jumps between them
+    assert opened == closed == ["a.nii", "b.nii", "c.nii"]  # though the worklist jumps between them
     assert sorted(by_number(outcomes)) == list(range(12))
     assert all(o.score and o.score.malignancy == pytest.approx(o.nodule.number / 100) for o in outcomes)
     assert sum("open" in o.seconds for o in outcomes) == 3
@@ -167,11 +185,11 @@ def test_a_series_that_fails_to_open_is_tried_once_and_a_surprise_is_not_quoted(
 ) -> None:
     tries: list[Path] = []
 
-    def fails(path: Path) -> Volume:
+    def fails(path: Path) -> Source:
         tries.append(path)
         raise KeyError("Doe^Jane")
 
-    monkeypatch.setattr(module, "open_volume", fails)
+    monkeypatch.setattr(module, "open_source", fails)
     outcomes = run(scripted, [nodule(n, ct) for n in range(3)])
     assert len(tries) == 1
     assert {o.error_code for o in outcomes} == {"SERIES_UNREADABLE"}
@@ -182,24 +200,17 @@ def test_voxels_that_cannot_be_read_are_their_nodules_error(
     scripted: str, ct: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One slice is damaged: the nodules elsewhere in the series are scored."""
-    open_volume = module.open_volume
+    read, count = NiftiVolume.read_box, iter(range(100))
 
-    def damaged(path: Path) -> Volume:
-        volume = open_volume(path)
-        read, count = volume.read_box, iter(range(100))
+    def read_box(volume: NiftiVolume, box: Any) -> Any:
+        match next(count):
+            case 1:
+                raise SeriesError("PIXELS_UNREADABLE", "A slice is damaged.", "Copy it again.")
+            case 2:
+                raise ZeroDivisionError("Doe^Jane")
+        return read(volume, box)
 
-        def read_box(box: Any) -> Any:
-            match next(count):
-                case 1:
-                    raise SeriesError("PIXELS_UNREADABLE", "A slice is damaged.", "Copy it again.")
-                case 2:
-                    raise ZeroDivisionError("Doe^Jane")
-            return read(box)
-
-        monkeypatch.setattr(volume, "read_box", read_box)
-        return volume
-
-    monkeypatch.setattr(module, "open_volume", damaged)
+    monkeypatch.setattr(NiftiVolume, "read_box", read_box)
     found = by_number(run(scripted, [nodule(n, ct) for n in range(4)]))
     codes = [found[n].error_code for n in range(4)]
     assert codes == ["", "PIXELS_UNREADABLE", "SERIES_UNREADABLE", ""]
@@ -245,3 +256,65 @@ def test_the_release_of_the_first_answer_holds_for_the_run(scripted: str, ct: Pa
     assert [o.nodule.number for o in outcome.outcomes] == list(range(5))
     assert outcome.outcomes[2].error_code == "RELEASE_CHANGED"
     assert "ns-other" in outcome.outcomes[2].error
+
+
+def test_warnings_of_the_series_and_of_the_nodule_come_with_its_outcome(scripted: str, tmp_path: Path) -> None:
+    """A series of 3-mm slices: lung with air at its right side; one nodule is refused by the server."""
+    voxels = np.full((101, 101, 40), -800, np.int16)
+    voxels[:30] = -1000
+    path = tmp_path / "wide.nii"
+    affine = np.diag([-1.0, -1.0, 3.0, 1.0])
+    affine[1:3, 3] = 50, -60  # y and z around 0
+    nibabel.save(nibabel.Nifti1Image(voxels, affine), path)
+    places = [(50.0, 0.0), (15.0, 0.0), (80.0, 0.0)]
+    nodules = [Nodule(n, {}, "p", "1", path, (x, y, float(ACT["score"]))) for n, (x, y) in enumerate(places)]
+    nodules.append(Nodule(3, {}, "p", "1", path, (50.0, 0.0, float(ACT["refuse with a code"]))))
+    nodules.append(nodule(4, tmp_path / "nowhere.nii"))
+    run = score_worklist(nodules, scripted)
+    codes = [[warning.code for warning in outcome.warnings] for outcome in run.outcomes]
+    assert codes == [
+        ["SPACING_WIDE"],
+        ["SPACING_WIDE", "CENTER_IN_AIR", "VIEWS_BEYOND_VOLUME"],
+        ["SPACING_WIDE", "VIEWS_BEYOND_VOLUME"],
+        ["SPACING_WIDE"],
+        [],
+    ]
+    assert [outcome.status for outcome in run.outcomes] == ["scored"] * 3 + ["failed"] * 2
+    assert run.warned == {"SPACING_WIDE": 3, "VIEWS_BEYOND_VOLUME": 2, "CENTER_IN_AIR": 1}
+    lines = summary_lines(run)
+    assert lines[0].startswith("5 nodules: 3 scored (3 with a warning), 2 failed")
+    assert "  2 scored with VIEWS_BEYOND_VOLUME" in lines
+
+
+def test_an_archive_is_unpacked_once_and_cleared_away(
+    scripted: str, ct: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked = tmp_path / "unpacked"
+    unpacked.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(unpacked))
+    archive = tmp_path / "ct.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(ct, "ct.nii")
+    seen: list[int] = []
+    nodules = [nodule(n, archive) for n in range(3)] + [nodule(3, ct)]
+    run = score_worklist(nodules, scripted, progress=lambda _: seen.append(len(list(unpacked.iterdir()))))
+    assert [outcome.status for outcome in run.outcomes] == ["scored"] * 4
+    assert max(seen) <= 1
+    assert list(unpacked.iterdir()) == []
+
+
+def test_two_series_of_one_folder_are_told_apart_by_their_uid(scripted: str, tmp_path: Path) -> None:
+    """The folder is read once; its series are opened one after the other, whatever the order of the worklist."""
+    act = round(ACT["score"])
+    for uid, hu in (("1.2.3", -800), ("1.2.4", -1000)):
+        stored = np.full((60, 64, 64), hu, np.int16)
+        write_series(tmp_path / "ct" / uid, stored, position=(0, -32, act - 30), series_uid=uid)
+    uids = ["1.2.3", "1.2.4", "1.2.3", "1.2.5", "", "1.2.4"]
+    nodules = [
+        Nodule(n, {}, "p", "1", tmp_path / "ct", (32.0, 0.0, float(act)), series_uid=uid) for n, uid in enumerate(uids)
+    ]
+    outcomes = score_worklist(nodules, scripted).outcomes
+    air = [bool(outcome.warnings) for outcome in outcomes]
+    assert air == [False, True, False, False, False, True]
+    assert [o.error_code for o in outcomes] == ["", "", "", "SERIES_NOT_IN_FOLDER", "SERIES_AMBIGUOUS", ""]
+    assert sum("open" in o.seconds for o in outcomes) == 4

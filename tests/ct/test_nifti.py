@@ -44,7 +44,7 @@ def refusal(path: Path) -> SeriesError:
 
 
 @pytest.mark.parametrize("suffix", [*SUFFIXES, ".NII"])
-@pytest.mark.parametrize("dtype", ["int16", "uint16", ">i2", "int32", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["int8", "int16", ">i2", "int32", "float32", "float64"])
 def test_stored_axes_and_voxels(tmp_path: Path, suffix: str, dtype: str) -> None:
     stored = (numbers(6, 5, 4).astype(int) + (1000 if dtype == "uint16" else 0)).astype(dtype)
     volume = NiftiVolume.open(write(tmp_path / f"ct{suffix}", stored))
@@ -102,6 +102,18 @@ def test_a_qform_alone_gives_the_position(tmp_path: Path) -> None:
     image.set_qform(TO_RAS @ AFFINE, code=1)
     nibabel.save(image, tmp_path / "ct.nii")
     np.testing.assert_allclose(NiftiVolume.open(tmp_path / "ct.nii").geometry.affine, AFFINE, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("nifti", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_big_endian_headers(tmp_path: Path, suffix: str, nifti: Any) -> None:
+    stored = numbers(4, 5, 6)
+    header = nifti.header_class(endianness=">")
+    header.set_data_dtype(np.int16)
+    nibabel.save(nifti(stored, TO_RAS @ AFFINE, header), tmp_path / f"ct{suffix}")
+    volume = NiftiVolume.open(tmp_path / f"ct{suffix}")
+    np.testing.assert_allclose(volume.geometry.affine, AFFINE, rtol=1e-6)
+    np.testing.assert_array_equal(volume.read_box(whole(volume)), stored.transpose(2, 1, 0))
 
 
 # ---------------------------------------------------------------- refusals

@@ -12,10 +12,10 @@ import torch
 from reference import plain
 from serving import SINGLE_PROMPTS, Serving, command, read_rows
 
-from noduleserve.client.results import Score
 from noduleserve.client.run import score_worklist
 from noduleserve.demo.phantom import Phantom
 from noduleserve.export.text.features import Features, read_features
+from noduleserve.results.outcome import Score
 from noduleserve.worklist.table import read_worklist
 
 

@@ -57,7 +57,7 @@ def refusal(folder: Path) -> ReleaseError:
 
 def test_a_release_is_complete(release: Release) -> None:
     encoder, preprocess, score, similarity = (f"model_repository/{model}" for model in MODELS)
-    parts = ("__init__", "box", "cube", "errors", "geometry", "lattice", "request", "views")
+    parts = ["__init__", "aligned", "box", "cube", "errors", "geometry", "lattice", "oblique", "request", "views"]
     assert files_of(release.folder) == sorted(
         ["MANIFEST.json", "parity.json", "proof.npz", "report.html"]
         + [f"model_repository/{model}/{file}" for model in MODELS for file in ("1/RELEASE", "config.pbtxt")]
@@ -65,6 +65,7 @@ def test_a_release_is_complete(release: Release) -> None:
         + [f"{model}/1/model.py" for model in (encoder, preprocess, similarity)]
         + [f"{encoder}/1/{file}" for file in ("engine.py", "engine.json")]
         + [f"{preprocess}/1/preprocessing/{part}.py" for part in parts]
+        + [f"{preprocess}/1/one_thread.py"]
         + [f"{similarity}/1/{file}" for file in ("head.py", "text_bank.npz", "calibration.json", "encoder_id.json")]
     )
     assert sorted(p.name for p in release.folder.parent.iterdir()) == ["may"]

@@ -1,10 +1,13 @@
+from math import isfinite
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from noduleserve.errors import WorklistError
+from noduleserve.worklist.codes import WORKLIST_CODES
 from noduleserve.worklist.table import COLUMNS, is_result_column, read_worklist
 
 HEADER = ",".join(COLUMNS)
@@ -117,6 +120,8 @@ def test_columns_that_results_are_written_under(tmp_path: Path) -> None:
         ("error", True),
         ("raw", False),
         ("raw_x", False),
+        ("warnings", True),
+        ("warning", False),
         ("errors", False),
         ("semantics", False),
         ("pid", False),
@@ -182,3 +187,73 @@ def test_as_many_nodules_as_rows_whatever_they_hold(tmp_path: Path, rows: list[l
         assert list(nodule.columns) == list(COLUMNS)
         assert nodule.problem or nodule.center is not None
         assert nodule.image_path.is_absolute()
+
+
+# ---------------------------------------------------------------- the series, other separators, damage
+
+
+def test_the_series_may_be_named(tmp_path: Path) -> None:
+    rows = "P,1,a,1,2,3, 1.2.840 \nP,2,a,1,2,3,\nP,3,a,1,2,3,Chest\n"
+    named, unnamed, wrong = read_worklist(write(tmp_path, f"{HEADER},series_uid\n{rows}"))
+    assert (named.series_uid, named.problem) == ("1.2.840", "")
+    assert (unnamed.series_uid, unnamed.problem) == ("", "")
+    assert (wrong.series_uid, wrong.problem) == ("", "series_uid is 'Chest', not a DICOM UID.")
+    assert read_worklist(write(tmp_path, f"{HEADER}\nP,1,a,1,2,3\n"))[0].series_uid == ""
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_other_separators(tmp_path: Path, separator: str, encoding: str) -> None:
+    rows = ["P;1;a, b;1.5;2;3;x", "P;2;c;1,5;2;3;y"]
+    text = "\n".join([HEADER.replace(",", ";") + ";note", *rows]).replace(";", separator)
+    first, second = read_worklist(write(tmp_path, text, encoding))
+    assert (first.center, first.image_path.name, first.columns["note"]) == ((1.5, 2, 3), "a, b", "x")
+    # 1,5 may be one and a half or the head of 1,500: nobody guesses where a nodule is.
+    assert second.center is None and second.problem.startswith("coordX is '1,5', not a number")
+
+
+def test_mixed_separators_are_missing_columns(tmp_path: Path) -> None:
+    error = refusal(write(tmp_path, HEADER.replace(",", ";", 2) + "\nP;1;a,1,2,3\n"))
+    assert error.code == "WORKLIST_COLUMNS"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_utf_16(tmp_path: Path, encoding: str) -> None:
+    mark = {"utf-16-le": "\ufeff", "utf-16-be": "\ufeff"}.get(encoding, "")
+    error = refusal(write(tmp_path, f"{mark}{HEADER}\nP,1,a,1,2,3\n", encoding))
+    assert error.code == "WORKLIST_UNREADABLE" and "UTF-8" in error.mend
+
+
+def test_what_is_too_long_is_refused_in_bounded_memory(tmp_path: Path) -> None:
+    path = tmp_path / "worklist.csv"
+    with path.open("wb") as file:
+        file.write(f"{HEADER}\n".encode())
+        file.truncate(2**33)  # a sparse file of one endless line
+    assert refusal(path).code == "WORKLIST_TOO_LARGE"
+    assert refusal(write(tmp_path, f"{HEADER}\nP,1,{'a' * 200_000},1,2,3\n")).code == "WORKLIST_QUOTES"
+
+
+def test_mutated_worklists_end_in_nodules_or_an_error(tmp_path: Path) -> None:
+    text = f'{HEADER},note,series_uid\r\nP1,7,"scans, a",1.5,-2,3e1,"A ""B""",1.2.3\nP2,8,b,4,5,6,,\n' * 2
+    good, random = text.encode("utf-8-sig"), Random(20)
+    seeds = [b"\0", b'"', b"\n", b"\r", b",", b";", b"\t", b"\xff", b"\xfe", b"nan", b"1e999", b"\xe2\x80\xa8", b"-"]
+    read = 0
+    for _ in range(500):
+        data = bytearray(good)
+        for _ in range(random.randint(1, 8)):
+            at = random.randrange(len(data))
+            data[at : at + random.randint(0, 3)] = random.choice([*seeds, bytes([random.randrange(256)])])
+        if random.random() < 0.2:
+            del data[random.randrange(len(data)) :]
+        path = tmp_path / "worklist.csv"
+        path.write_bytes(data)
+        try:
+            nodules = read_worklist(path)
+        except WorklistError as error:
+            assert error.code in WORKLIST_CODES and error.mend
+            continue
+        read += 1
+        assert [n.number for n in nodules] == list(range(len(nodules)))
+        for nodule in nodules:
+            assert nodule.problem or (nodule.center is not None and all(map(isfinite, nodule.center)))
+    assert 50 < read < 450

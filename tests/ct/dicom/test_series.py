@@ -122,7 +122,7 @@ def test_transfer_syntaxes(tmp_path: Path, syntax: str, dtype: str) -> None:
     def encode(number: int, image: FileDataset) -> None:
         image.RescaleIntercept = -1024
         if not plain:
-            image.compress(syntax)
+            image.compress(syntax, encoding_plugin="pydicom" if syntax == RLELossless else "")
 
     stored = numbers(3, 20, 16, dtype=dtype)
     folder = write_series(tmp_path, stored, syntax=syntax if plain else ExplicitVRLittleEndian, edit=encode)
@@ -199,10 +199,24 @@ def ordinary(number: int, image: FileDataset) -> None:
 
 def with_sequences(number: int, image: FileDataset) -> None:
     """Sequences, of undefined length on odd slices, that hold attributes of the same names as the image's."""
-    item = Dataset()
+    item, inner = Dataset(), Dataset()
+    inner.SOPClassUID, inner.Columns = "1.2.4", 8
     item.SOPClassUID, item.Rows, item.ImagePositionPatient = "1.2.3", 7, [9, 9, 9]
-    image.ReferencedImageSequence = Sequence([item])
-    image["ReferencedImageSequence"].is_undefined_length = bool(number % 2)
+    item.PurposeOfReferenceCodeSequence = Sequence([inner, inner])
+    image.ReferencedImageSequence = Sequence([item, Dataset(), item])
+    for sequence in (image["ReferencedImageSequence"], item["PurposeOfReferenceCodeSequence"]):
+        sequence.is_undefined_length = bool(number % 2)
+    for part in (item, inner):
+        part.is_undefined_length_sequence_item = bool(number % 3)
+
+
+def with_a_sequence_of_unknown_kind(number: int, image: FileDataset) -> None:
+    """A sequence that an explicit file calls UN and leaves without a length; its items are implicit."""
+    item = b"\x08\0\x50\x11\x06\0\0\x001.2.3\0"
+    block = b"\xfe\xff\0\xe0" + len(item).to_bytes(4, "little") + item
+    image.add_new(0x00090010, "LO", "SOME SCANNER")
+    image.add_new(0x00091001, "UN", block + b"\xfe\xff\xdd\xe0\0\0\0\0")
+    image[0x00091001].is_undefined_length = True
 
 
 def with_private_bytes(number: int, image: FileDataset) -> None:
@@ -213,7 +227,9 @@ def with_long_private_text(number: int, image: FileDataset) -> None:
     image.private_block(0x0009, "SOME SCANNER", create=True).add_new(1, "UN", b"x" * 1_000)
 
 
-@pytest.mark.parametrize("edit", [ordinary, with_sequences, with_private_bytes, with_long_private_text])
+@pytest.mark.parametrize(
+    "edit", [ordinary, with_sequences, with_a_sequence_of_unknown_kind, with_private_bytes, with_long_private_text]
+)
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
 def test_the_short_way_through_a_header_agrees_with_pydicom(
     tmp_path: Path,
@@ -226,8 +242,17 @@ def test_the_short_way_through_a_header_agrees_with_pydicom(
     short = [read_header(path) for path in sorted(tmp_path.iterdir())]
     series = DicomSeries.open(tmp_path)
     np.testing.assert_array_equal(series.read_box(whole(series)), stored)
-    monkeypatch.setattr(dicom_header, "_walk", lambda path, start: None)
+    monkeypatch.setattr(dicom_header, "_walk", lambda path, start, begun: None)
     assert [read_header(path) for path in sorted(tmp_path.iterdir())] == short
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+def test_sequences_are_stepped_over_without_pydicom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syntax: str
+) -> None:
+    write_series(tmp_path, numbers(6, 3, 3), syntax=syntax, edit=with_sequences)
+    monkeypatch.delattr(dicom_header, "_parse")
+    assert DicomSeries.open(tmp_path).geometry.shape.tolist() == [3, 3, 6]
 
 
 def test_what_is_no_ct_image_is_passed_over(tmp_path: Path) -> None:

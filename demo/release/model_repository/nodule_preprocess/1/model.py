@@ -8,6 +8,8 @@ import triton_python_backend_utils as pb_utils
 
 sys.path.insert(0, str(Path(__file__).parent))  # preprocessing/ lies beside this file in every release
 
+from one_thread import hold_to_one_thread
+
 from preprocessing import BadRequest, views_of_request
 
 _GEOMETRY = ("BOX_START", "VOLUME_SHAPE", "VOLUME_AFFINE", "NODULE_CENTER")
@@ -15,6 +17,11 @@ _GEOMETRY = ("BOX_START", "VOLUME_SHAPE", "VOLUME_AFFINE", "NODULE_CENTER")
 
 class TritonPythonModel:
     """Answers each request on its own: one that is refused harms no other of its batch."""
+
+    def initialize(self, args):
+        """One thread a model instance, whatever the environment says."""
+        told = hold_to_one_thread()
+        pb_utils.Logger.log_info(f"{args['model_name']}: one thread ({', '.join(told) or 'no BLAS library found'})")
 
     def execute(self, requests):
         """One response a request, in order."""
@@ -30,7 +37,7 @@ class TritonPythonModel:
 
 
 def _views(request):
-    """Views of every nodule of a request, float32 [n, 9, 50, 50]."""
+    """Views of every nodule of a request, float32 [n, 9, 50, 50]; its voxels are read where Triton put them."""
     voxels = pb_utils.get_input_tensor_by_name(request, "VOXELS").as_numpy()
     geometry = [pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in _GEOMETRY]
     views = np.empty((len(voxels), 9, 50, 50), np.float32)

@@ -9,7 +9,7 @@ from .box import Box, required_box
 from .cube import cut_cube
 from .errors import BadRequest
 from .geometry import VolumeGeometry
-from .views import nine_views, window
+from .views import BAND, views_of_band, window
 
 PREPROCESSING_VERSION = "1"  # part of a result's identity: raise it when a view changes by more than rounding
 
@@ -50,4 +50,4 @@ def views_of_request(
         raise BadRequest("BOX_OUTSIDE", f"The box ({sent}) reaches beyond the volume of {size} voxels.")
     if not sent.covers(needed):
         raise BadRequest("BOX_TOO_SMALL", f"The box is {sent}; the cube around this nodule needs {needed}.")
-    return nine_views(window(cut_cube(voxels, sent.start, geometry, nodule_center)))
+    return views_of_band(window(cut_cube(voxels, sent.start, geometry, nodule_center, BAND)))

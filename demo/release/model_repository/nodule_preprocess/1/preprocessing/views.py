@@ -3,12 +3,11 @@
 A turned plane is what ``scipy.ndimage.rotate(cube, 45, axes, reshape=False)`` has there: a cubic spline through
 the cube, sampled along a line that is turned in the plane of two axes.  Filtering and sampling are both linear, so a
 sample is a fixed weighted sum of the cube's values, and the weights factor into one vector per axis.  They are worked
-out once, when this module is imported; a view then costs two small matrix products.
+out once, when this module is imported.  Two views of a rotation share their weights on its first axis, and two of the
+rotations share that axis: six views cost two products with a small matrix, and six products with vectors.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +28,13 @@ VIEW_NAMES = (
     "r12[:,:,50]",
 )
 LOW_HU, HIGH_HU = -1000.0, 500.0
-_CENTRAL = slice(HALF_CUBE - VIEW // 2, HALF_CUBE + VIEW // 2)
+_FIRST, _LAST = HALF_CUBE - VIEW // 2, HALF_CUBE + VIEW // 2  # of a view's rows and columns, along an axis of the cube
 _NEGLIGIBLE = 1e-9  # spline weights below this are left out; they decay by 0.27 a voxel
 
 
-def window(cube: NDArray[np.float32]) -> NDArray[np.float32]:
+def window(hu: NDArray) -> NDArray[np.float32]:
     """Hounsfield units -> 0..1: clipped to -1000..500 HU, then (HU + 1000) / 1500."""
-    clipped = np.clip(cube, np.float32(LOW_HU), np.float32(HIGH_HU))
+    clipped = np.clip(hu, np.float32(LOW_HU), np.float32(HIGH_HU))
     clipped -= np.float32(LOW_HU)
     clipped /= np.float32(HIGH_HU - LOW_HU)
     return clipped
@@ -50,34 +49,27 @@ def nine_views(windowed: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns:
         float32 [9, 50, 50].
     """
+    return views_of_band(windowed[BAND, BAND, BAND])
+
+
+def views_of_band(band: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same from the part BAND of a windowed cube along every axis: nothing beyond it has weight in a view."""
+    middle, central = HALF_CUBE - BAND.start, slice(_FIRST - BAND.start, _LAST - BAND.start)
     views = np.empty((9, VIEW, VIEW), np.float32)
-    views[0] = windowed[HALF_CUBE, _CENTRAL, _CENTRAL]
-    views[1] = windowed[_CENTRAL, HALF_CUBE, _CENTRAL]
-    views[2] = windowed[_CENTRAL, _CENTRAL, HALF_CUBE]
-    for number, rotation in enumerate(_ROTATIONS):
-        views[3 + 2 * number : 5 + 2 * number] = _turned(windowed, rotation)
+    views[0] = band[middle, central, central]
+    views[1] = band[central, middle, central]
+    views[2] = band[central, central, middle]
+    # Of each rotation first the sum over its axis p, for both views at once, then over its axis q.
+    rows = band.shape[0]
+    over_z = (_ON_P @ band.reshape(rows, -1)).reshape(VIEW, rows, rows)  # [sample, y, x]
+    over_y = np.matmul(_ON_P, band[central])  # [z, sample, x]
+    r02 = over_z[:, central] @ _ON_Q  # [sample, y, view]
+    r01 = _ON_Q.swapaxes(1, 2) @ over_z[:, :, central]  # [sample, view, x]
+    r12 = over_y.swapaxes(0, 1) @ _ON_Q  # [sample, z, view]
+    views[3], views[4] = r02[:, :, 0].T, r02[:, :, 1]  # rows y; columns y
+    views[5], views[6] = r01[:, 0], r01[:, 1]  # columns x; columns x
+    views[7], views[8] = r12[:, :, 0].T, r12[:, :, 1].T  # rows z; rows z
     return views
-
-
-class _Rotation(NamedTuple):
-    """How to take the two views of a cube turned in the plane of axes p < q, the third axis t left alone.
-
-    The 100 samples are the 50 with output index p = 50 (along q), then the 50 with q = 50 (along p).
-    """
-
-    order: tuple[int, int, int]  # the cube's axes as (t, p, q)
-    band: slice  # the part of axes p and q that has weight
-    on_p: NDArray[np.float32]  # [100 samples, band]
-    on_q: NDArray[np.float32]  # [band, 100 samples]
-    rows_are_t: tuple[bool, bool]  # of each view: are its rows along t, or its columns?
-
-
-def _turned(windowed: NDArray[np.float32], rotation: _Rotation) -> list[NDArray[np.float32]]:
-    block = windowed.transpose(rotation.order)[_CENTRAL, rotation.band, rotation.band]
-    summed_q = np.ascontiguousarray(block) @ rotation.on_q  # [t, p, sample]
-    samples = np.einsum("tps,sp->ts", summed_q, rotation.on_p)  # [t, sample]
-    halves = samples[:, :VIEW], samples[:, VIEW:]
-    return [half if rows else half.T for half, rows in zip(halves, rotation.rows_are_t, strict=True)]
 
 
 def _spline_prefilter() -> NDArray[np.float64]:
@@ -99,28 +91,23 @@ def _spline_weights(place: NDArray[np.float64]) -> NDArray[np.float64]:
     return on_coefficients @ _spline_prefilter()
 
 
-def _rotation(p: int, q: int, rows_are_t: tuple[bool, bool]) -> _Rotation:
+def _weights() -> tuple[slice, NDArray[np.float32], NDArray[np.float32]]:
+    """The weights of two views of a cube turned in the plane of axes p and q, the one at output p = 50, then at q = 50.
+
+    Returns:
+        The band, which is all that has weight along p and q; weights on p, which are those of both views,
+        [50 samples, band]; weights on q, [50 samples, band, 2 views].
+    """
     middle = (CUBE - 1) / 2
-    along = np.arange(_CENTRAL.start, _CENTRAL.stop) - middle
-    fixed = np.full(VIEW, HALF_CUBE - middle)
-    out_p, out_q = np.concatenate([fixed, along]), np.concatenate([along, fixed])
-    # Where an output point of the turned cube comes from: turned back about the middle by 45 degrees.
+    along, fixed = np.arange(_FIRST, _LAST) - middle, HALF_CUBE - middle
+    # Where an output point (p, q) of the turned cube comes from: turned back about the middle by 45 degrees.
     half_turn = np.sqrt(0.5)
-    on_p = _spline_weights(half_turn * (out_p + out_q) + middle)
-    on_q = _spline_weights(half_turn * (out_q - out_p) + middle)
-    used = np.flatnonzero((np.abs(on_p) > _NEGLIGIBLE).any(axis=0) | (np.abs(on_q) > _NEGLIGIBLE).any(axis=0))
-    band = slice(int(used[0]), int(used[-1]) + 1)
-    return _Rotation(
-        order=(3 - p - q, p, q),
-        band=band,
-        on_p=on_p[:, band].astype(np.float32),
-        on_q=np.ascontiguousarray(on_q[:, band].T, np.float32),
-        rows_are_t=rows_are_t,
-    )
+    on_p = _spline_weights(half_turn * (fixed + along) + middle)
+    on_q = np.stack([_spline_weights(half_turn * step + middle) for step in (along - fixed, fixed - along)], axis=-1)
+    used = np.flatnonzero((np.abs(on_p) > _NEGLIGIBLE).any(axis=0) | (np.abs(on_q) > _NEGLIGIBLE).any(axis=(0, 2)))
+    # The central rows and columns of every cube are wanted as they are.
+    band = slice(min(int(used[0]), _FIRST), max(int(used[-1]) + 1, _LAST))
+    return band, np.ascontiguousarray(on_p[:, band], np.float32), np.ascontiguousarray(on_q[:, band], np.float32)
 
 
-_ROTATIONS = (
-    _rotation(0, 2, rows_are_t=(True, False)),  # r02[50,:,:] rows y;      r02[:,:,50] columns y
-    _rotation(0, 1, rows_are_t=(False, False)),  # r01[50,:,:] columns x;  r01[:,50,:] columns x
-    _rotation(1, 2, rows_are_t=(True, True)),  # r12[:,50,:] rows z;       r12[:,:,50] rows z
-)
+BAND, _ON_P, _ON_Q = _weights()

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from noduleserve.client.results import Outcome, ReleaseInfo, Score
-from noduleserve.client.results_csv import ResultsCsv
+from noduleserve.ct.doubt import InputWarning
 from noduleserve.errors import NoduleserveError
+from noduleserve.results.csv_table import ResultsCsv
+from noduleserve.results.outcome import Outcome, ReleaseInfo, Score
 from noduleserve.worklist.table import Nodule, is_result_column
 
 INFO = ReleaseInfo("", folds=2, calibrated=True, labels=("margin.smooth", "margin.rough"))
 COLUMNS = ["pid", "remark, with comma"]
+ADDED_COLUMNS = ["ct_series_uid", "outcome_at", "notice"]
 
 
 def outcome(number: int, *, error: str = "", calibrated: bool = True) -> Outcome:
@@ -49,15 +52,27 @@ def test_columns_and_cells(tmp_path: Path) -> None:
     first, second = read(path)
     scores = ["raw_0", "raw_1", "ensemble", "calibrated_0", "calibrated_1", "calibrated_ensemble"]
     semantic = ["semantic.margin.smooth", "semantic.margin.rough"]
-    status = ["release", "status", "error_code", "error"]
-    assert list(first) == [*COLUMNS, *scores, *semantic, *status]
+    status = ["release", "status", "error_code", "error", "warnings"]
+    assert list(first) == [*COLUMNS, *scores, *semantic, *status, *ADDED_COLUMNS]
     assert [first[c] for c in COLUMNS] == ["p0", 'says "0",\nand more']
-    assert [first[c] for c in status] == ["ns-1", "scored", "", ""]
+    assert [first[c] for c in status] == ["ns-1", "scored", "", "", ""]
     assert {second[c] for c in scores + semantic} == {""}
     assert [second[c] for c in status] == [
-        "", "failed", "CENTER_OUTSIDE", "CENTER_OUTSIDE, which is bad. Mend: Do better.",
+        "", "failed", "CENTER_OUTSIDE", "CENTER_OUTSIDE, which is bad. Mend: Do better.", "",
     ]  # fmt: skip
     assert all(is_result_column(name) for name in scores + semantic + status)  # a worklist must not have them
+
+
+def test_warnings_stand_beside_the_score_or_the_error(tmp_path: Path) -> None:
+    wide = InputWarning("SPACING_WIDE", "Voxels are 3 mm apart.", "Prefer a finer one.")
+    air = InputWarning("CENTER_IN_AIR", "All is air.", "Look at it.")
+    with ResultsCsv(tmp_path / "r.csv", COLUMNS, INFO) as table:
+        table.add(dataclasses.replace(outcome(0), warnings=(wide, air)))
+        table.add(dataclasses.replace(outcome(1, error="SERVER_LOST"), warnings=(air,)))
+        table.add(outcome(2))
+    rows = read(tmp_path / "r.csv")
+    assert [row["warnings"] for row in rows] == ["SPACING_WIDE;CENTER_IN_AIR", "CENTER_IN_AIR", ""]
+    assert [row["status"] for row in rows] == ["scored", "failed", "scored"]
 
 
 def test_numbers_survive_to_the_last_bit_of_float32(tmp_path: Path) -> None:

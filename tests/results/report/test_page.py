@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from noduleserve.client.report import StageTime, view_facts, write_report
-from noduleserve.client.results import Outcome, ReleaseInfo, Score
-from noduleserve.preprocessing.views import VIEW_NAMES, nine_views
+from noduleserve.ct.doubt import InputWarning
+from noduleserve.results.outcome import Outcome, ReleaseInfo, Score
+from noduleserve.results.report.page import StageTime, write_report
+from noduleserve.results.report.view_pictures import view_facts
 from noduleserve.worklist.table import Nodule
 
 LABELS = ("margin.smooth", "margin.spiculated", "wall contact.attached", "wall contact.not attached")
@@ -218,6 +219,34 @@ def test_failed_nodules_keep_code_sentence_and_mend(tmp_path: Path) -> None:
     assert not root.all("article", id="nodule-1")
 
 
+def test_warnings_stand_beside_every_number_they_concern(tmp_path: Path) -> None:
+    wide = InputWarning("SPACING_WIDE", "Voxels are 3 <mm> apart.", "Prefer a finer one.")
+    air = InputWarning("CENTER_IN_AIR", "All of it is air.", "Look at it.")
+    outcomes = [
+        dataclasses.replace(scored(0), warnings=(wide, air)),
+        scored(1),
+        dataclasses.replace(scored(2), warnings=(wide,)),
+        dataclasses.replace(failed(3, "Gone."), warnings=(air,)),
+    ]
+    root = render(tmp_path, outcomes)
+    assert root.one("ul", cls="counts").text == "4 nodules 3 scored 1 failed 2 scored with a warning"
+    status = {row[2]: row[3] for row in summary_rows(root)}
+    assert status == {
+        "n0": "scored SPACING_WIDE CENTER_IN_AIR",
+        "n1": "scored",
+        "n2": "scored SPACING_WIDE",
+        "n3": "failed CENTER_IN_AIR",
+    }
+    listed = root.one("article", id="nodule-0").one("ul", cls="warnings")
+    assert [item.text for item in listed.all("li")] == [
+        "SPACING_WIDE Voxels are 3 <mm> apart. Prefer a finer one.",
+        "CENTER_IN_AIR All of it is air. Look at it.",
+    ]
+    assert not root.one("article", id="nodule-1").all("ul", cls="warnings")
+    assert "name what is doubtful" in root.text
+    assert "name what is doubtful" not in render(tmp_path, [scored(0)]).text
+
+
 def test_without_calibration_nothing_shows_nan(tmp_path: Path) -> None:
     broken = scored(2)
     score = dataclasses.replace(
@@ -361,22 +390,3 @@ def test_malignancy_is_never_rounded_to_certainty(tmp_path: Path, value: float, 
     outcome = scored(0)
     score = dataclasses.replace(score_of(outcome), malignancy=value)
     assert summary_rows(render(tmp_path, [dataclasses.replace(outcome, score=score)]))[0][4] == shown
-
-
-def test_letters_at_the_edges_are_where_the_views_lead() -> None:
-    """A cube that grows toward L, P or S must grow toward that letter in every view that shows it."""
-    assert [facts.technical for facts in view_facts()] == list(VIEW_NAMES)
-    assert len({facts.name for facts in view_facts()}) == 9
-    ramp = np.linspace(0, 1, 100, dtype=np.float32)
-    for axis, (low, high) in enumerate((("I", "S"), ("A", "P"), ("R", "L"))):
-        shape = [1, 1, 1]
-        shape[axis] = 100
-        views = nine_views(np.ascontiguousarray(np.broadcast_to(ramp.reshape(shape), (100, 100, 100))))
-        for facts, view in zip(view_facts(), views, strict=True):
-            seen = view[::-1] if facts.flip else view
-            down = seen[-6].mean() - seen[5].mean()
-            across = seen[:, -6].mean() - seen[:, 5].mean()
-            for growth, before, after in ((down, facts.top, facts.bottom), (across, facts.left, facts.right)):
-                ends = (before, after) if growth > 0.05 else (after, before)
-                assert (low in ends[0] and high in ends[1]) == (abs(growth) > 0.05), facts
-            assert "I" not in facts.top  # the head is up

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import errno
-import math
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +13,51 @@ from types import TracebackType
 
 from noduleserve.errors import NoduleserveError
 
-from .results import Outcome, ReleaseInfo, Score
+from .base import Head, Written
+from .columns import csv_cells, table_columns, table_row
+from .outcome import Outcome, ReleaseInfo
+from .whole_file import PART, WholeFile
 
-PART = ".part"
+
+class CsvWriter:
+    """results.csv: UTF-8, cells separated by commas, lines ended by CR LF, quotation marks where a cell needs them.
+
+    Cells of the worklist stand as they were read, also where a spreadsheet would take them for a formula.
+    """
+
+    def __init__(self, target: str, head: Head) -> None:
+        """Name the file."""
+        self.target, self._head, self._rows = target, head, 0
+        self._whole = WholeFile(target)
+
+    def check(self) -> None:
+        """See ResultsWriter."""
+        self._whole.check()
+
+    def begin(self) -> None:
+        """See ResultsWriter."""
+        columns = [name for name, _ in table_columns(self._head)]
+        file = io.TextIOWrapper(self._whole.open(), encoding="utf-8", newline="", write_through=False)
+        self._text, self._csv = file, csv.writer(file)
+        with self._whole.writing():
+            self._csv.writerow(columns)
+
+    def add(self, outcome: Outcome, time: datetime.datetime | None = None) -> None:
+        """See ResultsWriter."""
+        with self._whole.writing():
+            self._csv.writerow(csv_cells(table_row(outcome, self._head, time)))
+        self._rows += 1
+
+    def finish(self) -> Written:
+        """See ResultsWriter."""
+        with self._whole.writing():
+            self._text.flush()
+        self._whole.commit()
+        return Written(self.target, self._rows)
+
+    def abort(self) -> None:
+        """See ResultsWriter."""
+        self._whole.abort()
 
 
 class ResultsCsv:
@@ -33,11 +76,12 @@ class ResultsCsv:
             info: of the release that scores.
         """
         self._path, self._part = path, path.with_name(path.name + PART)
-        self._columns, self._info = list(columns), info
+        self._head = Head(tuple(columns), info)
         self._early: dict[int, Outcome] = {}
         self._next = 0
 
     def __enter__(self) -> ResultsCsv:
+        names = [name for name, _ in table_columns(self._head)]
         try:
             if self._path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -48,7 +92,7 @@ class ResultsCsv:
                 "RESULTS_UNWRITABLE", f"{self._path} cannot be written ({error.strerror}).", "Check --out."
             ) from None
         self._writer = csv.writer(self._file)
-        self._writer.writerow([*self._columns, *score_columns(self._info), *STATUS_COLUMNS])
+        self._writer.writerow(names)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -66,33 +110,5 @@ class ResultsCsv:
             self._next += 1
 
     def _write(self, outcome: Outcome) -> None:
-        row = [outcome.nodule.columns.get(column, "") for column in self._columns]
-        width = len(score_columns(self._info))
-        row += [""] * width if outcome.score is None else score_cells(outcome.score)
-        release = outcome.score.release if outcome.score else ""
-        self._writer.writerow([*row, release, outcome.status, outcome.error_code, outcome.error])
+        self._writer.writerow(csv_cells(table_row(outcome, self._head)))
         self._file.flush()
-
-
-STATUS_COLUMNS = ("release", "status", "error_code", "error")
-
-
-def score_columns(info: ReleaseInfo) -> list[str]:
-    """Names of the columns that hold a score."""
-    folds = range(info.folds)
-    raw = [f"raw_{k}" for k in folds]
-    calibrated = [f"calibrated_{k}" for k in folds]
-    return [
-        *raw,
-        "ensemble",
-        *calibrated,
-        "calibrated_ensemble",
-        *(f"semantic.{label}" for label in info.labels),
-    ]
-
-
-def score_cells(score: Score) -> list[str]:
-    """A score in the order of `score_columns`; empty where the release has no calibration."""
-    raw, calibrated = score.raw.astype(float), score.calibrated.astype(float)
-    numbers = [*raw, raw.mean(), *calibrated, calibrated.mean(), *score.semantic.astype(float)]
-    return ["" if math.isnan(number) else f"{number:.9g}" for number in numbers]

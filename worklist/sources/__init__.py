@@ -1,0 +1,1 @@
+"""What radiologists mark nodules in, one file a kind: each becomes centres in LPS millimetres."""
