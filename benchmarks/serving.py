@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from noduleserve.client.results import Outcome
+from noduleserve.results.outcome import Outcome
 from noduleserve.client.run import Options, score_worklist
 from noduleserve.release import Release
 from noduleserve.served_engine import load_engine_module

@@ -19,8 +19,10 @@ from .commands.convert import convert
 from .commands.demo import demo
 from .commands.export import export, reprompt
 from .commands.features import features
+from .commands.journal import journal
 from .commands.look import look
 from .commands.release import inspect, verify
+from .commands.results import results
 from .commands.score import score
 from .commands.serve import serve
 from .commands.worklist import worklist
@@ -82,6 +84,8 @@ app.command()(serve)
 app.command()(worklist)
 app.command()(look)
 app.command()(score)
+app.command()(results)
+app.command()(journal)
 app.command()(codes)
 app.command()(demo)
 app.add_typer(bench, name="bench")

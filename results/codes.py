@@ -28,5 +28,6 @@ OUTPUT_CODES: dict[str, str] = {
     "OUTPUT_IN_USE": "Another run is writing the same output.",
     "OUTPUT_FOREIGN": "The file is no database of results, and is left as it is.",
     "OUTPUT_NEWER": "The database of results was written by a later noduleserve than this one.",
+    "RUN_INCOMPLETE": "Rows of the worklist have no outcome in the journal: its run broke off or is still going on.",
     "OUTPUT_NEEDS_PACKAGE": "The format is written with a Python package that is not installed.",
 }

@@ -79,6 +79,8 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
     views: NDArray[np.float32] | None = None
     warnings: tuple[InputWarning, ...] = ()
+    series_uid: str = ""
+    resumed: bool = False
     scanner: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,3 +74,18 @@ def published_checkpoint(shared: Path, tmp_path_factory: pytest.TempPathFactory)
     script = shared / "reference" / "make_checkpoint.py"
     subprocess.run([sys.executable, script, folder, "--calibration"], check=True, stdout=subprocess.DEVNULL)
     return folder
+
+
+@pytest.fixture
+def note(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Text that the suite prints at its end, whichever process ran the test."""
+    return lambda text: record_property("note", text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the notes of tests that passed."""
+    for report in terminalreporter.stats.get("passed", []):
+        for name, text in report.user_properties:
+            if name == "note":
+                terminalreporter.section(report.nodeid)
+                terminalreporter.write_line(text)

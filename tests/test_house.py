@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "ct": {"preprocessing", "errors"},
     "worklist": {"ct", "preprocessing", "errors"},
     "results": {"ct", "worklist", "preprocessing", "errors"},
+    "journal": {"results", "ct", "worklist", "preprocessing", "errors"},
     "client": {"results", "ct", "worklist", "preprocessing", "errors", "protocol"},
     "look": {"results", "ct", "preprocessing", "errors"},
 }

@@ -25,7 +25,8 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _UID = re.compile(r"[0-9.]{1,64}")
 
 _RESULT_COLUMN = re.compile(
-    r"raw_\d+|ensemble|calibrated_\d+|calibrated_ensemble|semantic\..*|release|status|error_code|error|warnings",
+    r"raw_\d+|ensemble|calibrated_\d+|calibrated_ensemble|semantic\..*|release|status|error_code|error|warnings"
+    r"|ct_series_uid|outcome_at|notice",
     re.DOTALL,
 )
 

@@ -29,6 +29,7 @@ class DicomSeries:
             cross product of the directions of x and y), whatever the order of the files.
         series_uid, study_uid: SeriesInstanceUID, StudyInstanceUID ("" where there is none).
         frame_of_reference: FrameOfReferenceUID; "" where there is none.
+        file: of the first slice.
         instances: one for each z.
         scanner: Manufacturer, ManufacturerModelName, ConvolutionKernel, SliceThickness of the first slice; "" where
             missing.
@@ -37,6 +38,7 @@ class DicomSeries:
     geometry: VolumeGeometry
     series_uid: str
     study_uid: str
+    file: Path
     frame_of_reference: str
     instances: tuple[Instance, ...]
     scanner: dict[str, str]
@@ -63,6 +65,7 @@ class DicomSeries:
         self.series_uid = first.text("SeriesInstanceUID")
         self.study_uid = first.text("StudyInstanceUID", required=False)
         self.frame_of_reference = slices[0].frame_of_reference
+        self.file = first.path
         self.instances = tuple(s.instance for s in slices)
         self.scanner = {keyword: first.text(keyword, required=False) for keyword in _SCANNER}
         self._pixels = [s.pixels for s in slices]

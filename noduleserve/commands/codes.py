@@ -28,6 +28,9 @@ def code_tables() -> tuple[CodeTable, ...]:
     """All tables of codes, in the order in which a nodule may meet them."""
     from noduleserve.client.codes import CLIENT_CODES, MODEL_CODES, REQUEST_CODES
     from noduleserve.ct.codes import SERIES_CODES, WARNING_CODES
+    from noduleserve.evaluation.codes import EVALUATION_CODES
+    from noduleserve.journal.codes import JOURNAL_CODES
+    from noduleserve.results.codes import OUTPUT_CODES, RESULT_CODES
     from noduleserve.worklist.codes import WORKLIST_CODES
 
     return (
@@ -37,6 +40,10 @@ def code_tables() -> tuple[CodeTable, ...]:
         CodeTable("request", "The nodule is refused before anything is computed.", REQUEST_CODES),
         CodeTable("model", "The nodule is refused instead of getting a number that is wrong.", MODEL_CODES),
         CodeTable("client", "The nodule is not scored, or the run does not begin.", CLIENT_CODES),
+        CodeTable("journal", "The run does not begin, or breaks off; it can be taken up again.", JOURNAL_CODES),
+        CodeTable("output", "The output named is as it was before; the journal has every outcome.", OUTPUT_CODES),
+        CodeTable("sr", "The SR of the series is not written; its scores stand in the table.", RESULT_CODES),
+        CodeTable("evaluation", "Nothing is evaluated.", EVALUATION_CODES),
     )
 
 

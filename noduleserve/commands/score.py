@@ -55,7 +55,7 @@ def score(
     with server_for(server, release, log_file) as address:
         run = score_with_progress(nodules, address, out, options)
     if report:
-        from noduleserve.client.report import write_report
+        from noduleserve.results.report.page import write_report
 
         command = shlex.join(["noduleserve", *sys.argv[1:]])
         write_report(report, run.outcomes, run.info, stages=run.stages, worklist=worklist.name, command=command)

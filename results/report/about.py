@@ -63,6 +63,11 @@ class Parity:
     missed: bool = False
     notes: tuple[str, ...] = ()
 
+    @property
+    def largest(self) -> float:
+        """Of all links."""
+        return max((line.largest for line in self.lines), default=0.0)
+
 
 @dataclass(frozen=True)
 class About:

@@ -6,6 +6,7 @@ import csv
 import math
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from noduleserve.results.outcome import Outcome, Score
 from noduleserve.worklist.table import COLUMNS, Nodule, is_result_column
 
 SEMANTIC = "semantic."
+TIME, SERIES, NOTICE = "outcome_at", "ct_series_uid", "notice"
 SCANNER = ("Manufacturer", "ManufacturerModelName", "SliceThickness")
 _NEEDED = (*COLUMNS, "ensemble", "calibrated_ensemble", "release", "status", "error_code", "error")
 _LONGEST_CELL = 2**20
@@ -31,7 +33,7 @@ class ResultsTable:
         path: of the file.
         columns: as its header has them.
         labels: of the semantic features' values, "<feature>.<value>".
-        lacks: what a table does not hold, one sentence each.
+        lacks: what the table does not hold, one sentence each.
     """
 
     def __init__(self, path: Path, root: Path | None = None) -> None:
@@ -54,17 +56,22 @@ class ResultsTable:
             )
         self.labels = tuple(name.removeprefix(SEMANTIC) for name in self.columns if name.startswith(SEMANTIC))
         self._raw, self._calibrated = (self._folds(kind) for kind in ("raw", "calibrated"))
-        self.lacks = [
-            "A results table does not say when each outcome came: throughput over the night, and the time of stages.",
-            "A results table has no attention of views.",
-        ]
+        self._notices: dict[str, None] = {}
+        self.lacks = ["A results table has no attention of views, and no time of stages; the journal has both."]
+        if TIME not in self.columns:
+            self.lacks.append("The table does not say when each outcome came, so that throughput is not known.")
         if not set(SCANNER) & set(self.columns):
             self.lacks.append("The table has no scanner (Manufacturer, ManufacturerModelName, SliceThickness).")
         if path.suffix == ".part":
             self.lacks.append("The table is of a run that broke off or still goes on.")
 
-    def outcomes(self) -> Iterator[Outcome]:
-        """Every row, in the table's order.
+    @property
+    def notice(self) -> str:
+        """What the releases of the rows that were read say of themselves."""
+        return " ".join(self._notices)
+
+    def outcomes(self) -> Iterator[tuple[Outcome, float]]:
+        """Every row, in the table's order, with its time in seconds since 1970, NaN where not known.
 
         Raises:
             NoduleserveError: RESULTS_UNREADABLE, for a row that is not as it was written.
@@ -74,7 +81,10 @@ class ResultsTable:
                 continue
             if len(cells) != len(self.columns):
                 raise self._unreadable(f"row {number + 1} has {len(cells)} cells, the header {len(self.columns)}")
-            yield self._outcome(number, dict(zip(self.columns, cells, strict=True)))
+            row = dict(zip(self.columns, cells, strict=True))
+            if row.get(NOTICE):
+                self._notices[row[NOTICE]] = None
+            yield self._outcome(number, row), self._time(number, row.get(TIME, ""))
 
     def _cells(self) -> Iterator[list[str]]:
         csv.field_size_limit(_LONGEST_CELL)
@@ -89,7 +99,7 @@ class ResultsTable:
     def _outcome(self, number: int, row: dict[str, str]) -> Outcome:
         nodule = Nodule(
             number=number,
-            columns={name: cell for name, cell in row.items() if not is_result_column(name)},
+            columns={name: cell for name, cell in row.items() if not _is_ours(name)},
             pid=row["pid"].strip(),
             nodule_id=row["nodule_id"].strip(),
             image_path=self._root / row["image_path"].strip().replace("\0", ""),
@@ -105,9 +115,16 @@ class ResultsTable:
             score=self._score(number, row) if scored else None,
             error_code=row["error_code"],
             error=row["error"],
+            series_uid=row.get(SERIES, ""),
             warnings=tuple(self._warning(number, code) for code in row.get("warnings", "").split(";") if code),
             scanner=scanner,
         )
+
+    def _time(self, number: int, cell: str) -> float:
+        try:
+            return datetime.fromisoformat(cell).timestamp() if cell else math.nan
+        except ValueError:
+            raise self._unreadable(f"row {number + 1} has no time in its column {TIME}") from None
 
     def _score(self, number: int, row: dict[str, str]) -> Score:
         folds = len(self._raw)
@@ -144,6 +161,10 @@ class ResultsTable:
         return NoduleserveError(
             "RESULTS_UNREADABLE", f"{self.path.name} cannot be read: {why}.", "Give what `noduleserve score` wrote."
         )
+
+
+def _is_ours(name: str) -> bool:
+    return is_result_column(name) or name in (TIME, SERIES, NOTICE)
 
 
 def _center(row: dict[str, str]) -> tuple[float, float, float] | None:

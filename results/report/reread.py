@@ -60,7 +60,7 @@ def _views(outcome: Outcome, source: Source, volumes: dict[str, Volume | str]) -
 
 def series_uid_of(outcome: Outcome) -> str:
     """UID of the series that was scored, or the one that the worklist asked for, or ""."""
-    return str(getattr(outcome, "series_uid", "")) or outcome.nodule.series_uid
+    return outcome.series_uid or outcome.nodule.series_uid
 
 
 def _open(source: Source, series_uid: str) -> Volume | str:

@@ -16,6 +16,7 @@ SHOWN = 25  # groups of each kind in the table
 UNKNOWN = "not known"
 # Upper ends of slice thickness, mm; screening protocols ask for 2.5 mm or less, and prefer 1 mm.
 _THICKNESSES = (1.0, 1.5, 2.5)
+_RANGES = ("up to 1 mm", "over 1 to 1.5 mm", "over 1.5 to 2.5 mm", "over 2.5 mm", UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -104,12 +105,3 @@ def thickness_range(scanner: Mapping[str, str]) -> str:
     if not math.isfinite(thickness) or thickness <= 0:
         return UNKNOWN
     return next((name for end, name in zip(_THICKNESSES, _RANGES, strict=False) if thickness <= end), _RANGES[-2])
-
-
-_NO_BREAK = "\N{NO-BREAK SPACE}"
-_RANGES = (
-    *(f"up to {end:g}{_NO_BREAK}mm" for end in _THICKNESSES[:1]),
-    *(f"over {low:g} to {high:g}{_NO_BREAK}mm" for low, high in zip(_THICKNESSES, _THICKNESSES[1:], strict=False)),
-    f"over {_THICKNESSES[-1]:g}{_NO_BREAK}mm",
-    UNKNOWN,
-)

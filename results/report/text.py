@@ -27,13 +27,13 @@ def percent(value: float, digits: int = 1) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as milliseconds, seconds, or from two minutes on as hours and minutes."""
+    """Seconds as milliseconds, seconds, or from a minute on as hours and minutes."""
     if not math.isfinite(seconds):
         return DASH
     if seconds >= 7200:
         hours, minutes = divmod(round(seconds / 60), 60)
         return f"{hours:,}{_NO_BREAK}h {minutes:02}{_NO_BREAK}min"
-    if seconds >= 120:
+    if seconds >= 59.995:
         minutes, rest = divmod(round(seconds), 60)
         return f"{minutes}{_NO_BREAK}min {rest:02}{_NO_BREAK}s"
     if seconds >= 0.9995:

@@ -41,6 +41,19 @@ class Verdict:
         return "incomplete" if self.missing else "complete"
 
     @property
+    def ranges(self) -> str:
+        """The rows that are named, "3, 7 to 9"; and how many more there are."""
+        runs: list[list[int]] = []
+        for number in sorted(one.number for one in self.named):
+            if runs and number == runs[-1][1] + 1:
+                runs[-1][1] = number
+            else:
+                runs.append([number, number])
+        said = ", ".join(str(low) if low == high else f"{low} to {high}" for low, high in runs)
+        more = self.missing - len(self.named)
+        return f"{said} and {count(more)} more" if more else said
+
+    @property
     def sentence(self) -> str:
         """In one sentence, in which the counts add up."""
         what = f"{count(self.scored)} scored, {count(self.parked)} parked"

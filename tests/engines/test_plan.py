@@ -183,8 +183,8 @@ def test_on_a_gpu_the_engine_tells_its_profiles(graphs: Callable[..., Path], tmp
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_real_size(trt: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Five folds of ViT-B/32 in fp16, random weights; what TensorRT makes of them is printed."""
+def test_the_real_size(trt: ModuleType, tmp_path: Path, note: Callable[[str], None]) -> None:
+    """Five folds of ViT-B/32 in fp16, random weights; what TensorRT makes of them is told at the suite's end."""
     from noduleserve.export.checkpoint.layout import Dimensions
     from noduleserve.export.encoder.encoder_graph import build_encoder
     from noduleserve.export.encoder.identity import encoder_id, stamp
@@ -200,13 +200,15 @@ def test_the_real_size(trt: ModuleType, tmp_path: Path, capsys: pytest.CaptureFi
     written = time.monotonic() - began
     plan = build_plan(graph, profiles=profiles_for(8), log=tmp_path / "build.log")
     megabytes = len(plan.content) / 1e6
-    with capsys.disabled():
-        print(f"\nTensorRT {trt.__version__}: five folds of ViT-B/32, fp16")
-        print(f"graph {graph.stat().st_size / 1e6:.0f} MB, written in {written:.0f} s")
-        print(f"plan {megabytes:.0f} MB, built in {plan.seconds:.0f} s, profiles {profiles_for(8)}")
-        print(text_of(plan.network, plan.engine))
-        memory = [line for line in (tmp_path / "build.log").read_text().splitlines() if "Memory:" in line]
-        print("\n".join(memory))
+    memory = [line for line in (tmp_path / "build.log").read_text().splitlines() if "Memory:" in line]
+    told = (
+        f"TensorRT {trt.__version__}: five folds of ViT-B/32, fp16",
+        f"graph {graph.stat().st_size / 1e6:.0f} MB, written in {written:.0f} s",
+        f"plan {megabytes:.0f} MB, built in {plan.seconds:.0f} s, profiles {profiles_for(8)}",
+        text_of(plan.network, plan.engine),
+        *memory,
+    )
+    note("\n".join(told))
     kinds = types_by_kind(plan)
     assert kinds["NORMALIZATION"] == kinds["SOFTMAX"] == {"FLOAT"}
     halves = [y for y in plan.network["layers"] if y["kind"] == "MATRIX_MULTIPLY" and y["types"] == ["HALF"]]

@@ -6,131 +6,29 @@ import base64
 import dataclasses
 import io
 import re
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from report_making import (
+    HOSTILE,
+    INFO,
+    LABELS,
+    Node,
+    failed,
+    nodule,
+    percent,
+    render,
+    score_of,
+    scored,
+    summary_rows,
+)
 
 from noduleserve.ct.doubt import InputWarning
-from noduleserve.results.outcome import Outcome, ReleaseInfo, Score
+from noduleserve.errors import NoduleserveError
 from noduleserve.results.report.page import StageTime, write_report
 from noduleserve.results.report.view_pictures import view_facts
-from noduleserve.worklist.table import Nodule
-
-LABELS = ("margin.smooth", "margin.spiculated", "wall contact.attached", "wall contact.not attached")
-INFO = ReleaseInfo("rel-7", 3, True, LABELS)
-WHEN = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
-HOSTILE = "<script>alert('x')</script>\"&'><img src=\"http://evil.example/x.png\">"
-VOID = {"meta", "img", "br", "link", "input", "hr"}
-
-
-class Node:
-    """An element, with just enough of a query language for these tests."""
-
-    def __init__(self, tag: str, attributes: dict[str, str]) -> None:
-        self.tag, self.attributes = tag, attributes
-        self.children: list[Node | str] = []
-
-    def all(self, tag: str = "", cls: str = "", **attributes: str) -> list[Node]:
-        found = []
-        for child in self.children:
-            if isinstance(child, str):
-                continue
-            classes = child.attributes.get("class", "").split()
-            fits = (not tag or child.tag == tag) and (not cls or cls in classes)
-            if fits and all(child.attributes.get(name) == value for name, value in attributes.items()):
-                found.append(child)
-            found += child.all(tag, cls, **attributes)
-        return found
-
-    def one(self, tag: str = "", cls: str = "", **attributes: str) -> Node:
-        (node,) = self.all(tag, cls, **attributes)
-        return node
-
-    @property
-    def text(self) -> str:
-        parts = (child if isinstance(child, str) else f" {child.text} " for child in self.children)
-        return " ".join("".join(parts).split())
-
-
-class Page(HTMLParser):
-    """Builds the tree and insists that every element is closed where it should be."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.root = Node("", {})
-        self._open = [self.root]
-        self.feed(source)
-        self.close()
-        assert len(self._open) == 1, f"never closed: {[node.tag for node in self._open[1:]]}"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len({name for name, _ in attrs}) == len(attrs), f"an attribute of {tag} is there twice"
-        node = Node(tag, {name: value or "" for name, value in attrs})
-        self._open[-1].children.append(node)
-        if tag not in VOID:
-            self._open.append(node)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        self._open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop().tag == tag
-
-    def handle_data(self, data: str) -> None:
-        self._open[-1].children.append(data)
-
-
-def nodule(number: int, pid: str = "", **further: str) -> Nodule:
-    pid = pid or f"P{number:03d}"
-    columns = {"pid": pid, "nodule_id": f"n{number}", "image_path": f"series/{number}"}
-    columns |= {"coordX": "1.5", "coordY": "-2.25", "coordZ": "30", **further}
-    return Nodule(number, columns, pid, f"n{number}", Path("/secret") / str(number), (1.5, -2.25, 30.0))
-
-
-def scored(number: int, calibrated: bool = True, views: bool = True, pid: str = "", **further: str) -> Outcome:
-    rng = np.random.default_rng(number)
-    raw = rng.uniform(0.01, 0.99, 3).astype(np.float32)
-    fitted = (raw**2).astype(np.float32) if calibrated else np.full(3, np.nan, np.float32)
-    pairs = rng.dirichlet((1, 1), 2).astype(np.float32)
-    attention = rng.dirichlet(np.ones(9), 3).astype(np.float32)
-    mean = float((fitted if calibrated else raw).mean())
-    embedding = np.zeros((3, 256), np.float32)
-    score = Score(mean, raw, fitted, pairs.ravel(), embedding, attention, "rel-7")
-    # Beyond 0..1 a little, as the spline overshoots.
-    pixels = rng.uniform(-0.05, 1.05, (9, 50, 50)).astype(np.float32) if views else None
-    times = {"open": 0.25, "box": 0.0125, "server": 1.5}
-    return Outcome(nodule(number, pid, **further), score, seconds=times, views=pixels)
-
-
-def failed(number: int, error: str, code: str = "BOX_SHORT", pid: str = "") -> Outcome:
-    return Outcome(nodule(number, pid), None, code, error, {"box": 0.5})
-
-
-def render(tmp_path: Path, outcomes: Sequence[Outcome], info: ReleaseInfo = INFO, **options: object) -> Node:
-    path = tmp_path / "report.html"
-    write_report(path, outcomes, info, when=WHEN, **options)  # type: ignore[arg-type]
-    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
-    return Page(path.read_text(encoding="utf-8")).root
-
-
-def summary_rows(root: Node) -> list[list[str]]:
-    table = root.one("table", cls="summary").one("tbody")
-    return [[cell.text for cell in row.children if isinstance(cell, Node)] for row in table.all("tr")]
-
-
-def percent(value: float, digits: int = 1) -> str:
-    return f"{100 * value:.{digits}f} %"
-
-
-def score_of(outcome: Outcome) -> Score:
-    assert outcome.score is not None
-    return outcome.score
 
 
 def test_summary_has_the_numbers_given_highest_first(tmp_path: Path) -> None:
@@ -147,14 +45,14 @@ def test_summary_has_the_numbers_given_highest_first(tmp_path: Path) -> None:
             str(number + 1),
             f"P{number:03d}",
             f"n{number}",
-            "scored",
-            f"S{number}",
             f"{score.malignancy:.3f}",
             "",
             "calibrated",
             f"{score.calibrated.min():.3f}..{score.calibrated.max():.3f}",
             f"{('smooth', 'spiculated')[margin.argmax()]} {percent(margin.max(), 0)}",
             f"{('attached', 'not attached')[wall.argmax()]} {percent(wall.max(), 0)}",
+            f"S{number}",
+            "none",
         ]
     bars = root.one("table", cls="summary").all("rect", cls="fill")
     widths = [float(bar.attributes["width"]) for bar in bars]
@@ -199,24 +97,43 @@ def test_section_shows_folds_features_and_times(tmp_path: Path) -> None:
     assert "image_path series/4 coordX 1.5 coordY -2.25 coordZ 30 site north" in section.text
 
 
-def test_failed_nodules_keep_code_sentence_and_mend(tmp_path: Path) -> None:
-    lost = failed(1, "The box ends early. Mend: send more slices.")
-    root = render(tmp_path, [scored(0), lost, failed(2, "", code="ROW")])
-    assert root.one("ul", cls="counts").text == "3 nodules 1 scored 2 failed"
-    rows = summary_rows(root)
-    assert rows[1] == ["2", "P001", "n1", "failed", "–", "BOX_SHORT"]
-    cells = [cell.text for cell in root.one("tr", id="nodule-1").children if isinstance(cell, Node)]
-    assert cells == [
-        "2",
-        "P001",
-        "n1",
-        "BOX_SHORT",
-        "The box ends early.",
-        "send more slices.",
-        "read box 500 ms",
+def coded(root: Node, code: str) -> Node:
+    """The part of the page that one code has."""
+    (part,) = (part for part in root.all(cls="coded") if part.one("code").text == code)
+    return part
+
+
+def rows_of(table: Node) -> list[list[str]]:
+    body = table.one("tbody").all("tr")
+    return [[cell.text for cell in row.children if isinstance(cell, Node)] for row in body]
+
+
+def test_parked_nodules_stand_under_their_code_with_meaning_sentence_and_mend(tmp_path: Path) -> None:
+    lost = failed(1, "There is no folder. Mend: Check image_path.", code="SERIES_NOT_FOUND")
+    again = failed(3, "There is no file. Mend: Check image_path.", code="SERIES_NOT_FOUND")
+    root = render(tmp_path, [scored(0), lost, failed(2, "", code="ROW"), again])
+    assert root.one("ul", cls="counts").text == "4 outcomes 1 scored 3 parked"
+    assert root.one(cls="verdict").text == "Complete: 4 nodules in, 1 scored, 3 parked, none without an outcome."
+    assert "3 of 4: 2 × SERIES_NOT_FOUND, 1 × ROW." in root.text
+    part = coded(root, "SERIES_NOT_FOUND")
+    assert part.one("h3").text == "SERIES_NOT_FOUND 2 nodules 50.0 % of all"
+    assert "There is no folder or file of that name." in part.text  # what the code stands for
+    assert [item.text for item in part.all("li")] == ["Check image_path."]
+    assert rows_of(part.one("table")) == [
+        ["2", "P001", "n1", "There is no folder."],
+        ["4", "P003", "n3", "There is no file."],
     ]
-    assert "1 × BOX_SHORT, 1 × ROW" in root.one("table", cls="failures").text
-    assert not root.all("article", id="nodule-1")
+    assert rows_of(coded(root, "ROW").one("table")) == [["3", "P002", "n2", "–"]]
+    assert len(root.all("article")) == len(summary_rows(root)) == 1
+
+
+def test_many_of_one_code_are_folded_and_none_is_lost(tmp_path: Path) -> None:
+    root = render(tmp_path, [failed(n, "Gone. Mend: Send it.") for n in range(30)])
+    part = coded(root, "BOX_SHORT")
+    tables = part.all("table")
+    assert [len(rows_of(table)) for table in tables] == [5, 25]
+    assert part.one("details").one("summary").text == "25 more"
+    assert [row[0] for table in tables for row in rows_of(table)] == [str(n + 1) for n in range(30)]
 
 
 def test_warnings_stand_beside_every_number_they_concern(tmp_path: Path) -> None:
@@ -229,22 +146,25 @@ def test_warnings_stand_beside_every_number_they_concern(tmp_path: Path) -> None
         dataclasses.replace(failed(3, "Gone."), warnings=(air,)),
     ]
     root = render(tmp_path, outcomes)
-    assert root.one("ul", cls="counts").text == "4 nodules 3 scored 1 failed 2 scored with a warning"
-    status = {row[2]: row[3] for row in summary_rows(root)}
-    assert status == {
-        "n0": "scored SPACING_WIDE CENTER_IN_AIR",
-        "n1": "scored",
-        "n2": "scored SPACING_WIDE",
-        "n3": "failed CENTER_IN_AIR",
+    assert root.one("ul", cls="counts").text == "4 outcomes 3 scored 1 parked 2 scored with a warning"
+    assert {row[2]: row[-1] for row in summary_rows(root)} == {
+        "n0": "SPACING_WIDE CENTER_IN_AIR",
+        "n1": "none",
+        "n2": "SPACING_WIDE",
     }
+    assert [row[:3] for row in rows_of(coded(root, "SPACING_WIDE").one("table"))] == [
+        ["1", "P000", "n0"],
+        ["3", "P002", "n2"],
+    ]
+    assert rows_of(coded(root, "CENTER_IN_AIR").one("table")) == [["1", "P000", "n0"]]  # of scored nodules only
     listed = root.one("article", id="nodule-0").one("ul", cls="warnings")
     assert [item.text for item in listed.all("li")] == [
         "SPACING_WIDE Voxels are 3 <mm> apart. Prefer a finer one.",
         "CENTER_IN_AIR All of it is air. Look at it.",
     ]
     assert not root.one("article", id="nodule-1").all("ul", cls="warnings")
-    assert "name what is doubtful" in root.text
-    assert "name what is doubtful" not in render(tmp_path, [scored(0)]).text
+    assert "names what is doubtful" in root.text
+    assert "names what is doubtful" not in render(tmp_path, [scored(0)]).text
 
 
 def test_without_calibration_nothing_shows_nan(tmp_path: Path) -> None:
@@ -263,10 +183,10 @@ def test_without_calibration_nothing_shows_nan(tmp_path: Path) -> None:
     source = (tmp_path / "report.html").read_text(encoding="utf-8")
     text = re.sub(r"base64,[A-Za-z0-9+/=]+", "", source)
     assert not re.search(r"\bnan\b|\binf\b", text, re.IGNORECASE)
-    assert [row[6] for row in summary_rows(root)] == ["raw"] * 3
-    assert summary_rows(root)[-1][4] == "–"
+    assert [row[5] for row in summary_rows(root)] == ["raw"] * 3
+    assert summary_rows(root)[-1][3] == "–"
     raw = score_of(outcomes[1]).raw
-    assert f"{raw.min():.3f}..{raw.max():.3f}" in [row[7] for row in summary_rows(root)]
+    assert f"{raw.min():.3f}..{raw.max():.3f}" in [row[6] for row in summary_rows(root)]
     assert "raw: this release has no calibration" in root.one("dl", cls="facts").text
 
 
@@ -296,7 +216,8 @@ def test_page_is_self_contained_and_hostile_text_stays_text(tmp_path: Path) -> N
         .startswith("default-src 'none'")
     )
     assert root.one("title").text == root.one("h1").text == HOSTILE
-    assert [row[1] for row in summary_rows(root)] == [HOSTILE, HOSTILE]
+    assert [row[1] for row in summary_rows(root)] == [HOSTILE]
+    assert rows_of(coded(root, HOSTILE).one("table")) == [["2", HOSTILE, "n1", HOSTILE]]
 
 
 def test_notice_is_in_plain_sight_and_only_where_set(tmp_path: Path) -> None:
@@ -308,26 +229,50 @@ def test_notice_is_in_plain_sight_and_only_where_set(tmp_path: Path) -> None:
     assert not render(tmp_path, [scored(0)]).all(cls="notice")
 
 
-def test_long_run_details_only_the_highest_and_every_failure(tmp_path: Path) -> None:
+def test_long_run_details_only_the_highest(tmp_path: Path) -> None:
     outcomes = [scored(n, views=False) for n in range(30)] + [failed(30 + n, "Gone.") for n in range(5)]
     root = render(tmp_path, outcomes, detailed=4)
-    highest = sorted(outcomes[:30], key=lambda o: -score_of(o).malignancy)[:4]
+    highest = sorted(outcomes[:30], key=lambda o: -score_of(o).malignancy)
     shown = [article.attributes["id"] for article in root.all("article")]
-    assert shown == [f"nodule-{o.nodule.number}" for o in highest]
-    assert len(root.one("table", cls="failures").one("tbody").all("tr")) == 5
-    assert len(summary_rows(root)) == 35
-    assert len(root.one("table", cls="summary").all("a")) == 4 + 5
-    assert "Only the 4 of highest malignancy among 30 scored nodules are shown here" in root.text
+    assert shown == [f"nodule-{o.nodule.number}" for o in highest[:4]]
+    assert [row[0] for row in summary_rows(root)] == [str(o.nodule.number + 1) for o in highest]
+    assert len(root.one("table", cls="summary").all("a")) == 4
+    assert "The 4 of highest malignancy among 30 scored nodules are shown in full" in root.text
     assert not root.all("img") and len(root.all("figcaption")) == 36
+    assert root.text.count("The run was not asked to keep the views") == 4
+
+
+def test_a_night_too_long_for_a_table_shows_the_highest_alone(tmp_path: Path) -> None:
+    outcomes = [scored(n, views=False) for n in range(201)]
+    root = render(tmp_path, outcomes, detailed=3)
+    highest = sorted(outcomes, key=lambda o: -score_of(o).malignancy)[:3]
+    assert [row[0] for row in summary_rows(root)] == [str(o.nodule.number + 1) for o in highest]
+    assert "The 3 highest of 201 scored nodules" in root.one("table", cls="summary").text
 
 
 def test_many_worklist_columns_go_to_the_sections(tmp_path: Path) -> None:
     further = {f"column{n}": f"value{n}" for n in range(9)}
     outcome = dataclasses.replace(scored(0), nodule=nodule(0, **further))
     root = render(tmp_path, [outcome])
-    assert summary_rows(root)[0][4:10] == [f"value{n}" for n in range(6)]
-    assert "3 further columns of the worklist" in root.one("table", cls="summary").one("caption").text
+    assert summary_rows(root)[0][-7:-1] == [f"value{n}" for n in range(6)]
+    assert "Further columns of the worklist (3) stand" in root.one("table", cls="summary").one("caption").text
     assert all(f"{name} {value}" in root.one("article").text for name, value in further.items())
+
+
+def test_features_beyond_the_main_ones_are_folded(tmp_path: Path) -> None:
+    labels = tuple(f"feature {n}.{value}" for n in range(7) for value in ("yes", "no"))
+    outcome = scored(0)
+    score = dataclasses.replace(score_of(outcome), semantic=np.linspace(0, 1, 14, dtype=np.float32))
+    root = render(tmp_path, [dataclasses.replace(outcome, score=score)], dataclasses.replace(INFO, labels=labels))
+    names = [table.one("caption").text for table in root.one("article").all("table") if table.all("caption")]
+    assert names == [f"feature {n}" for n in range(7)]
+    folded = root.one("article").one("details")
+    assert folded.one("summary").text == "2 further features"
+    assert [row[0] for table in folded.all("table") for row in rows_of(table)] == ["yes", "no"] * 2
+    assert [top for table in folded.all("table") for top in (table.one("tr", cls="top").text,)] == [
+        f"no {percent(11 / 13)}",
+        f"no {percent(1)}",
+    ]
 
 
 def test_stage_times_are_compared_with_the_whole_run(tmp_path: Path) -> None:
@@ -337,9 +282,12 @@ def test_stage_times_are_compared_with_the_whole_run(tmp_path: Path) -> None:
     assert rows[0].text == "encoder server 15.00 s 150.0 % 3.75 s busy"
     assert rows[1].text == "whole run 10.00 s 100.0 % 2.50 s"
     assert [float(row.one("rect", cls="fill").attributes["width"]) for row in rows] == [100, 66.67]
-    assert "do not add up to the wall time" in root.text
+    assert "do not add up to the time of the run" in root.text
     assert "0.4 nodules a second" in root.text
-    assert not render(tmp_path, [scored(0)]).all("table", cls="stages")
+    # Without stages of a whole run, those of the nodules themselves.
+    rows = render(tmp_path, [scored(0), scored(1)]).one("table", cls="stages").one("tbody").all("tr")
+    assert [row.text for row in rows][:2] == ["open series client 500 ms 250 ms", "read box client 25 ms 12 ms"]
+    assert not render(tmp_path, [dataclasses.replace(scored(0), seconds={})]).all("table", cls="stages")
 
 
 def test_answers_of_another_release_are_pointed_out(tmp_path: Path) -> None:
@@ -366,7 +314,7 @@ def test_tables_have_headers_and_pictures_have_words(tmp_path: Path) -> None:
 
 def test_empty_run_and_lost_old_file(tmp_path: Path) -> None:
     root = render(tmp_path, [])
-    assert root.one("ul", cls="counts").text == "0 nodules 0 scored 0 failed"
+    assert root.one("ul", cls="counts").text == "0 outcomes 0 scored 0 parked"
     before = (tmp_path / "report.html").read_bytes()
     short = dataclasses.replace(scored(0), views=np.zeros((2, 50, 50), np.float32))
     with pytest.raises(ValueError):
@@ -389,4 +337,4 @@ def test_empty_run_and_lost_old_file(tmp_path: Path) -> None:
 def test_malignancy_is_never_rounded_to_certainty(tmp_path: Path, value: float, shown: str) -> None:
     outcome = scored(0)
     score = dataclasses.replace(score_of(outcome), malignancy=value)
-    assert summary_rows(render(tmp_path, [dataclasses.replace(outcome, score=score)]))[0][4] == shown
+    assert summary_rows(render(tmp_path, [dataclasses.replace(outcome, score=score)]))[0][3] == shown
