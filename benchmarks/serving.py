@@ -15,9 +15,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from noduleserve.results.outcome import Outcome
 from noduleserve.client.run import Options, score_worklist
 from noduleserve.release import Release
+from noduleserve.results.outcome import Outcome
 from noduleserve.served_engine import load_engine_module
 from noduleserve.server.process import Endpoints, TritonProcess
 from noduleserve.worklist.table import Nodule

@@ -24,7 +24,6 @@ CLIENT_CODES: dict[str, str] = {
     "READERS_NOT_STARTED": "No process that reads series can be started; the run broke off.",
     "WORKLIST_ROW": "The nodule's row of the worklist cannot be used; the sentence says why.",
     "CLIENT_ERROR": "The client failed in a way that nobody foresaw; only the kind of error is told.",
-    "RESULTS_UNWRITABLE": "The file to be written cannot be written.",
 }
 
 # code -> what it stands for; of one request, refused by the preprocessing before anything is computed

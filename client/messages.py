@@ -12,7 +12,6 @@ from tritonclient.grpc import service_pb2 as pb
 from noduleserve.errors import RequestRefused, ServerError
 from noduleserve.preprocessing import Box, VolumeGeometry, parse_refusal
 from noduleserve.protocol import ENSEMBLE, arrays_of, infer_request
-
 from noduleserve.results.outcome import ReleaseInfo, Score
 
 OUTPUTS = (

@@ -7,18 +7,21 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 from tritonclient.grpc import service_pb2 as pb
 
+from noduleserve.results.csv_table import ResultsCsv
+from noduleserve.results.outcome import Outcome, ReleaseInfo
+from noduleserve.results.report.page import StageTime
 from noduleserve.worklist.table import Nodule
 
-from noduleserve.results.report.page import StageTime
-from noduleserve.results.outcome import Outcome, ReleaseInfo
-from noduleserve.results.csv_table import ResultsCsv
-from .scoring import IN_FLIGHT, Scoring
-from .stream import DEADLINE_S, ScoreStream
+from .engine import Engine
+from .flow import Done, nothing_done
+from .options import DEADLINE_S, IN_FLIGHT, READ_AHEAD_BYTES, RETRIES, SERVER_WAIT_S, EngineOptions
+from .status import EngineStatus
 
 _SERVER_STAGES = ("nodule_preprocess", "nodule_encoder", "nodule_similarity")
 
@@ -52,10 +55,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Options:
-    """How a run goes.
+    """How a run goes; see EngineOptions for what is not said here.
 
     Attributes:
-        in_flight: nodules read or sent and not answered, at most.
+        in_flight: nodules sent and not answered, at most, for each server.
         deadline: seconds for one answer.
         views: keep each nodule's views, for a report.
     """
@@ -63,6 +66,17 @@ class Options:
     in_flight: int = IN_FLIGHT
     deadline: float = DEADLINE_S
     views: bool = False
+    transport: Literal["stream", "unary"] = "stream"
+    streams: int = 2
+    server_wait: float = SERVER_WAIT_S
+    retries: int = RETRIES
+    priority: Literal["interactive", "night"] = "night"
+    readers: int | None = None
+    read_ahead: int = READ_AHEAD_BYTES
+
+    def engine(self, server: str) -> EngineOptions:
+        """The same for an engine, with the servers that it is to use."""
+        return EngineOptions((server,), **{field.name: getattr(self, field.name) for field in fields(self)})
 
 
 def score_worklist(
@@ -71,20 +85,25 @@ def score_worklist(
     results: Path | None = None,
     options: Options | None = None,
     progress: Callable[[Outcome], None] = lambda _: None,
+    watch: Callable[[EngineStatus], None] = lambda _: None,
+    done: Done = nothing_done,
 ) -> Run:
     """Score a worklist.
 
     Args:
         nodules: as `read_worklist` gives them.
-        server: host:port of gRPC.
+        server: host:port of gRPC, several with commas between them, or dns:///name:port.
         results: the CSV to write, or None.
         options: see Options.
         progress: is called with each outcome as it comes.
+        watch: is called once, when connected, with what changes while the run goes.
+        done: what an earlier run made of a nodule; see `Engine.outcomes`.
 
     Raises:
-        ServerError: where no run can begin. What goes wrong with one nodule is in its outcome.
+        ServerError: where no run can begin, and SERVER_GONE or RELEASE_CHANGED where it breaks off. What goes wrong
+            with one nodule is in its outcome.
     """
-    return asyncio.run(_score(nodules, server, results, options or Options(), progress))
+    return asyncio.run(_score(nodules, server, results, options or Options(), progress, watch, done))
 
 
 async def _score(
@@ -93,33 +112,28 @@ async def _score(
     results: Path | None,
     options: Options,
     progress: Callable[[Outcome], None],
+    watch: Callable[[EngineStatus], None],
+    done: Done,
 ) -> Run:
-    async with ScoreStream(server, options.deadline) as stream:
-        info = await stream.describe()
-        before = await _statistics_or_none(stream)
-        scoring = Scoring(stream, info, in_flight=options.in_flight, views=options.views)
+    async with Engine(options.engine(server)) as engine:
+        watch(engine.status)
+        before = await engine.statistics()
         columns = list(nodules[0].columns) if nodules else []
         outcomes: list[Outcome] = []
         began = time.perf_counter()
-        with ResultsCsv(results, columns, info) if results else contextlib.nullcontext() as table:
-            async for outcome in scoring.outcomes(nodules):
-                outcomes.append(outcome)
-                if table:
-                    table.add(outcome)
-                progress(outcome)
+        with ResultsCsv(results, columns, engine.info) if results else contextlib.nullcontext() as table:
+            async with contextlib.aclosing(engine.outcomes(nodules, done)) as coming:
+                async for outcome in coming:
+                    outcomes.append(outcome)
+                    if table:
+                        table.add(outcome)
+                    progress(outcome)
         seconds = time.perf_counter() - began
-        after = await _statistics_or_none(stream)
+        after = await engine.statistics()
+        info = engine.info
     outcomes.sort(key=lambda outcome: outcome.nodule.number)
     stages = [*_client_stages(outcomes), *_server_stages(before, after), _whole(seconds)]
-    return Run(replace(info, release=scoring.info.release), outcomes, stages, seconds)
-
-
-async def _statistics_or_none(stream: ScoreStream) -> pb.ModelStatisticsResponse | None:
-    """Figures for the report; a server that does not give them must not cost the run its results."""
-    try:
-        return await stream.statistics()
-    except Exception:
-        return None
+    return Run(info, outcomes, stages, seconds)
 
 
 def _client_stages(outcomes: Sequence[Outcome]) -> list[StageTime]:
@@ -134,23 +148,27 @@ def _client_stages(outcomes: Sequence[Outcome]) -> list[StageTime]:
 
 
 def _server_stages(
-    before: pb.ModelStatisticsResponse | None, after: pb.ModelStatisticsResponse | None
+    before: Sequence[pb.ModelStatisticsResponse], after: Sequence[pb.ModelStatisticsResponse]
 ) -> list[StageTime]:
+    """Of all servers together; none where one has come or gone, since then the counts tell nothing."""
     stages: list[StageTime] = []
-    if before is None or after is None:
-        return stages
-    for name in _SERVER_STAGES:
-        early, late = ({m.name: m.inference_stats for m in s.model_stats}.get(name) for s in (before, after))
+    for name in _SERVER_STAGES if len(before) == len(after) else ():
+        early, late = _seconds_of(name, before), _seconds_of(name, after)
         if early is None or late is None:
             continue
-        queue = (late.queue.ns - early.queue.ns) / 1e9
-        compute = sum(
-            getattr(late, part).ns - getattr(early, part).ns
-            for part in ("compute_input", "compute_infer", "compute_output")
-        )
-        stages.append(StageTime(name, queue, "server, queue", "waits of requests, added up"))
-        stages.append(StageTime(name, compute / 1e9, "server, compute", "counted for each request of a batch"))
+        stages.append(StageTime(name, late[0] - early[0], "server, queue", "waits of requests, added up"))
+        stages.append(StageTime(name, late[1] - early[1], "server, compute", "counted for each request of a batch"))
     return stages
+
+
+def _seconds_of(model: str, statistics: Sequence[pb.ModelStatisticsResponse]) -> tuple[float, float] | None:
+    """Seconds in the queue and in computing, of all servers that have the model; None where none has."""
+    found = [m.inference_stats for s in statistics for m in s.model_stats if m.name == model]
+    if not found:
+        return None
+    queue = sum(stats.queue.ns for stats in found)
+    compute = sum(stats.compute_input.ns + stats.compute_infer.ns + stats.compute_output.ns for stats in found)
+    return queue / 1e9, compute / 1e9
 
 
 def _whole(seconds: float) -> StageTime:

@@ -8,11 +8,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from noduleserve.results.report.page import write_report
-from noduleserve.results.outcome import Outcome
 from noduleserve.client.run import Options, Run
 from noduleserve.progress import score_with_progress, summary_lines
 from noduleserve.release import Release
+from noduleserve.results.outcome import Outcome
+from noduleserve.results.report.page import write_report
 from noduleserve.server.process import Endpoints, TritonProcess
 from noduleserve.worklist.table import read_worklist
 

@@ -138,8 +138,11 @@ def _fit(resamples: Resamples, *, with_slope: bool) -> tuple[_Floats, _Floats]:
     """Maximum likelihood by Newton's method for every resample at once; steps that overshoot are halved."""
     x, y, weights = logits(resamples.scores), resamples.labels, resamples.weights
     at = np.zeros((2, len(weights)))
-    if not with_slope:
-        at[1] = 1
+    at[1] = 0 if with_slope else 1
+    if len(weights) > 1:  # begin where all resamples together lead, which is near to where each does
+        together = Resamples(resamples.scores, y, weights.mean(axis=0, keepdims=True))
+        near = np.array(_fit(together, with_slope=with_slope))
+        at = np.where(np.isfinite(near), near, at)
     likelihood = _likelihood(at, x, y, weights)
     longest = np.full(len(weights), np.inf)
     for _ in range(_STEPS):

@@ -10,7 +10,7 @@ from __future__ import annotations
 EVALUATION_CODES: dict[str, str] = {
     "EVALUATION_OPTION": "An option of the evaluation cannot be read, or does not fit the others.",
     "EVALUATION_UNWRITABLE": "The report or the file of numbers cannot be written.",
-    "KEY_AMBIGUOUS": "nodule_id alone does not tell the nodules of the results apart.",
+    "KEY_AMBIGUOUS": "The column nodule_id alone does not tell the nodules of the results apart.",
     "KEY_MISSING": "A column that results and labels are joined by is absent, or a cell of it is empty.",
     "LABELS_COLUMNS": "The labels have no column to evaluate against, two of the same name, or two for one feature.",
     "LABELS_DUPLICATE": "The labels have two rows for one nodule.",

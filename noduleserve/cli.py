@@ -17,11 +17,13 @@ from .commands.codes import codes
 from .commands.console import err
 from .commands.convert import convert
 from .commands.demo import demo
+from .commands.evaluate import evaluate
 from .commands.export import export, reprompt
 from .commands.features import features
 from .commands.journal import journal
 from .commands.look import look
 from .commands.release import inspect, verify
+from .commands.report import report
 from .commands.results import results
 from .commands.score import score
 from .commands.serve import serve
@@ -85,7 +87,9 @@ app.command()(worklist)
 app.command()(look)
 app.command()(score)
 app.command()(results)
+app.command()(report)
 app.command()(journal)
+app.command()(evaluate)
 app.command()(codes)
 app.command()(demo)
 app.add_typer(bench, name="bench")

@@ -104,14 +104,14 @@ class Tally:
 
     @staticmethod
     def _remarks(facts: dict[str, Any]) -> list[str]:
-        counts = [
-            f"{facts[name]} {name.replace('_', ' ')}" for name in ("in_flight", "resumed", "warned") if facts[name]
-        ]
-        if facts["retries"]:
-            counts.append(f"{facts['retries']} tried again")
+        """What is wrong comes first: a narrow terminal cuts the rest off."""
+        wrong = [f"{count} x {code}" for code, count in facts["failed"].items()]
         if facts["servers_up"] < facts["servers"]:
-            counts.append(f"{facts['servers_up']} of {facts['servers']} servers there")
-        return counts + [f"{count} x {code}" for code, count in facts["failed"].items()]
+            wrong.insert(0, f"{facts['servers_up']} of {facts['servers']} servers there")
+        counts = [
+            f"{facts[name]} {name.replace('_', ' ')}" for name in ("in_flight", "warned", "resumed") if facts[name]
+        ]
+        return [*wrong, *counts, *([f"{facts['retries']} tried again"] if facts["retries"] else [])]
 
 
 class _Shown:

@@ -141,9 +141,10 @@ def _maker(out: str) -> tuple[_Maker, str]:
     """What writes an output, and its name without what says so."""
     if out.startswith(SR_PREFIX):
         return _sr, out.removeprefix(SR_PREFIX)
-    if out.endswith("/") or Path(out).is_dir():
-        return _sr, out
     maker = _MAKERS.get(Path(out).suffix.lower())
+    # A folder that is called like a file is nobody's choice of SR; the file's writer says what stands in its place.
+    if out.endswith("/") or (maker is None and Path(out).is_dir()):
+        return _sr, out
     if maker is None:
         raise ResultsError(
             "OUTPUT_FORMAT_UNKNOWN",

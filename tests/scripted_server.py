@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 from serving import Wire
@@ -27,10 +29,15 @@ ACT = {
     "wrong shape": 4,
     "refuse with a code": 5,
     "refuse without": 6,
+    "busy twice": 7,  # the first two times that this x is asked for, then its score
+    "stumble": 8,  # Triton's word for a model whose process has died, without anything dying
+    "crash": 9,  # it really dies, and Triton goes on without it
 }
 
 _MODEL = """
+import os
 import time
+from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
@@ -46,6 +53,13 @@ class TritonPythonModel:
         if act in (5, 6):
             text = "[NOT_TODAY] The model will not. Mend: Come back." if act == 5 else "out of order"
             return pb_utils.InferenceResponse([], pb_utils.TritonError(text, pb_utils.TritonError.INVALID_ARG))
+        if act == 7 and self.times(x) <= 2:
+            error = pb_utils.TritonError("Exceeds maximum queue size", pb_utils.TritonError.UNAVAILABLE)
+            return pb_utils.InferenceResponse([], error)
+        if act == 8:
+            return pb_utils.InferenceResponse([], pb_utils.TritonError("Stub process 'x' is not healthy."))
+        if act == 9:
+            os._exit(1)
         malignancy = {{1: np.nan, 2: 1.5}}.get(act, x / 100)
         release = "ns-other" if act == 3 else RELEASE
         return pb_utils.InferenceResponse([
@@ -60,6 +74,12 @@ class TritonPythonModel:
                 ("RELEASE", object, [release]),
             )
         ])
+
+    def times(self, x):
+        # how often, over all instances
+        with (Path(__file__).parent / f"x={{x:g}}").open("a") as file:
+            file.write("x")
+            return file.tell()
 """
 _CONFIGURATION = """
 name: "nodule_score"
@@ -81,18 +101,18 @@ output [
   {{ name: "VIEW_ATTENTION"         data_type: TYPE_FP32    dims: [ -1, 9 ] }},
   {{ name: "RELEASE"                data_type: TYPE_STRING  dims: [ 1 ] }}
 ]
-instance_group [ {{ kind: KIND_CPU count: 4 }} ]
+instance_group [ {{ kind: KIND_CPU count: {instances} }} ]
 parameters {{ key: "noduleserve" value: {{ string_value: {facts} }} }}
 """
 
 
-def start_scripted(folder: Path, release: str = RELEASE, grpc_port: int = 0) -> TritonProcess:
+def start_scripted(folder: Path, release: str = RELEASE, grpc_port: int = 0, instances: int = 4) -> TritonProcess:
     """Start it; four instances answer at a time, so that a quick answer overtakes a slow one."""
     model = folder / REPOSITORY / "nodule_score"
     (model / "1").mkdir(parents=True)
     (model / "1" / "model.py").write_text(_MODEL.format(folds=FOLDS, values=len(LABELS), release=release))
     facts = json.dumps({"folds": FOLDS, "calibrated": True, "labels": LABELS, "notice": "scripted"})
-    (model / "config.pbtxt").write_text(_CONFIGURATION.format(facts=json.dumps(facts)))
+    (model / "config.pbtxt").write_text(_CONFIGURATION.format(facts=json.dumps(facts), instances=instances))
     (model / "1" / STAMP).write_text(release)
     files = {f"{REPOSITORY}/nodule_score/{name}": "" for name in ("1/model.py", "config.pbtxt")}
     manifest = {"target": "embedded", "files": files}
@@ -104,6 +124,48 @@ def start_scripted(folder: Path, release: str = RELEASE, grpc_port: int = 0) -> 
         process.stop()
         raise
     return process
+
+
+class Successor:
+    """A server that starts when it is told to, on the port of one that has died; a context manager.
+
+    In a process of its own: one that has gRPC's threads at work must not fork while they hold their locks.
+    """
+
+    _SCRIPT = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from noduleserve.errors import ServerError
+from scripted_server import end_quickly, start_scripted
+print("here", flush=True)
+sys.stdin.readline()
+for number in range(100):  # the port may be held for a moment by what is left of the one before
+    try:
+        process = start_scripted(Path(sys.argv[2]) / str(number), grpc_port=int(sys.argv[3]))
+        break
+    except ServerError:
+        time.sleep(0.1)
+sys.stdin.readline()
+end_quickly(process)
+"""
+
+    def __init__(self, folder: Path, grpc_port: int) -> None:
+        line = [sys.executable, "-c", self._SCRIPT, str(Path(__file__).parent), str(folder), str(grpc_port)]
+        self._process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Successor:
+        assert self._process.stdout and self._process.stdout.readline() == "here\n"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate("\n\n", timeout=30)
+
+    def start(self) -> None:
+        """Return at once; it is there after a second or so."""
+        assert self._process.stdin
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
 
 
 def end_quickly(process: TritonProcess) -> None:

@@ -22,6 +22,8 @@ from tritonclient.grpc import service_pb2_grpc
 
 from noduleserve.client.messages import OUTPUTS
 from noduleserve.ct.volume import Volume
+from noduleserve.errors import JournalError
+from noduleserve.journal.contents import Contents
 from noduleserve.preprocessing import Box, parse_refusal, required_box
 from noduleserve.protocol import arrays_of, infer_request
 
@@ -260,3 +262,42 @@ def scored(answers: Iterable[Answer]) -> list[dict[str, NDArray[Any]]]:
     refused = [answer for answer in answers if isinstance(answer, Refused)]
     assert not refused, refused[0]
     return answers  # type: ignore[return-value]
+
+
+# ---------------------------------------------------------------- runs
+
+
+class Scoring:
+    """`noduleserve score` in the middle of its work."""
+
+    def __init__(self, *arguments: object, results: Path) -> None:
+        line = [str(COMMAND), "score", *map(str, arguments), "--out", str(results)]
+        self.results, self.journal = results, results.with_name(results.name + ".journal")
+        self.tmp = results.with_name(results.name + ".tmp")
+        self.tmp.mkdir(exist_ok=True)
+        environment = os.environ | {"TMPDIR": str(self.tmp)}
+        self.process = subprocess.Popen(
+            line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+
+    def written(self) -> int:
+        """Outcomes on the disk so far."""
+        try:
+            with Contents.open(self.journal) as contents:
+                return contents.count
+        except JournalError:  # not made yet
+            return 0
+
+    def has_written(self, rows: int) -> None:
+        """Wait until so many outcomes are on the disk; the run must not have ended by then."""
+        assert until(lambda: self.written() >= rows or self.process.poll() is not None, 60)
+        assert self.process.poll() is None, self.process.communicate()
+
+    def end(self, seconds: float) -> tuple[int, str, str]:
+        """Exit status, standard output and standard error."""
+        try:
+            out, err = self.process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        return self.process.returncode, out, err

@@ -13,7 +13,10 @@ from typer.testing import CliRunner
 from noduleserve.client.codes import CLIENT_CODES, MODEL_CODES, REQUEST_CODES
 from noduleserve.commands.codes import code_tables, codes, markdown
 from noduleserve.ct.codes import SERIES_CODES, WARNING_CODES
+from noduleserve.evaluation.codes import EVALUATION_CODES
+from noduleserve.journal.codes import JOURNAL_CODES
 from noduleserve.preprocessing.errors import MENDS
+from noduleserve.results.codes import OUTPUT_CODES
 from noduleserve.worklist.codes import WORKLIST_CODES
 
 ROOT = Path(__file__).parent.parent
@@ -60,7 +63,7 @@ def test_series_and_warning_codes_are_those_of_the_readers() -> None:
     # A geometry that cannot be is refused by the preprocessing and handed on; the client catches what nobody foresaw.
     elsewhere = {"VOXEL_TOO_LARGE", "AFFINE_SINGULAR", "AFFINE_NOT_FINITE"}
     assert elsewhere <= MENDS.keys()
-    assert "SERIES_UNREADABLE" in codes_in("client/scoring.py")
+    assert "SERIES_UNREADABLE" in codes_in("client/readers/series_reader.py")
     assert sorted(known - raised.keys() - elsewhere) in ([], ["SERIES_UNREADABLE"])
 
 
@@ -86,6 +89,20 @@ def test_client_codes_are_those_of_the_client() -> None:
     assert sorted(CLIENT_CODES.keys() - raised.keys()) == []
     for error in ("ServerError", "RequestRefused", "NoduleserveError"):
         assert first_arguments(error, "client") <= CLIENT_CODES.keys() | SERIES_CODES.keys()
+
+
+@pytest.mark.parametrize(
+    ("room", "error", "known"),
+    [
+        ("journal", "JournalError", JOURNAL_CODES.keys()),
+        ("results", "ResultsError", OUTPUT_CODES.keys()),
+        ("evaluation", "EvaluationError", EVALUATION_CODES.keys()),
+    ],
+)
+def test_codes_of_a_room_of_its_own_error(room: str, error: str, known: set[str]) -> None:
+    assert first_arguments(error, room) <= known
+    everywhere = set(codes_in(room, "noduleserve/commands", "look"))
+    assert sorted(known - everywhere) == []
 
 
 def _arrays_of_the_contract() -> set[str]:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from noduleserve.results.report.verdict import Verdict
 
 
+TOP = 12
+_PART = "This table is of a run that broke off or still goes on: nodules are missing from it."
+
+
 def report(
     results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Journal of a run, or its results.csv.")],
     out: Annotated[Path, typer.Option(help="HTML file to write.")],
@@ -43,7 +47,7 @@ def report(
     root: Annotated[
         Path | None, typer.Option(help="Folder that image_path of a table is relative to; default: the worklist's.")
     ] = None,
-    top: Annotated[int, typer.Option(min=0, max=200, help="Nodules of highest malignancy to show in full.")] = 12,
+    top: Annotated[int, typer.Option(min=0, max=200, help="Nodules of highest malignancy to show in full.")] = TOP,
     views: Annotated[bool, typer.Option(help="Read their nine views again from the CT.")] = True,
 ) -> None:
     """Write the morning report of a run: one HTML file, without any request to elsewhere.
@@ -57,6 +61,28 @@ def report(
         noduleserve report tonight.journal --out report.html --worklist tonight.csv --release releases/may
 
         noduleserve report results.csv --out report.html --reference last-month.journal --no-views
+    """
+    night, verdict = write_morning_report(results, out, worklist, reference, release, root, top, views)
+    print(verdict.sentence)
+    print(f"report: {out}")
+    if night.parked or verdict.state == "incomplete":
+        raise typer.Exit(3)
+
+
+def write_morning_report(
+    results: Path,
+    out: Path,
+    worklist: Path | None = None,
+    reference: Path | None = None,
+    release: Path | None = None,
+    root: Path | None = None,
+    top: int = TOP,
+    views: bool = True,
+) -> tuple[Night, Verdict]:
+    """What the command does, with its arguments.
+
+    Raises:
+        NoduleserveError: RESULTS_UNREADABLE, RESULTS_UNWRITABLE, and those of journal, worklist and release.
     """
     from noduleserve.results.report.about import About
     from noduleserve.results.report.night import info_of
@@ -79,14 +105,11 @@ def report(
         preprocessing=source.preprocessing or _preprocessing(opened, info.release),
         parity=_parity(opened) if opened and opened.id == info.release else None,
         meanings=_meanings(),
-        alarms=_alarms(opened, info),
+        alarms=(*source.alarms, *_alarms(opened, info)),
         left_out=(*source.lacks, *_left_out(night, verdict, worklist, reference, opened, views)),
     )
     write_night(out, night, verdict, info, about, _views(night, views), reference=before)
-    print(verdict.sentence)
-    print(f"report: {out}")
-    if night.parked or verdict.state == "incomplete":
-        raise typer.Exit(3)
+    return night, verdict
 
 
 @dataclass(frozen=True)
@@ -101,6 +124,7 @@ class _Source:
     notice: str = ""
     preprocessing: str = ""
     lacks: tuple[str, ...] = ()
+    alarms: tuple[str, ...] = ()
 
 
 def _read(path: Path, root: Path | None, top: int) -> _Source:
@@ -126,7 +150,7 @@ def _of_journal(path: Path, top: int) -> _Source:
         night = gather(((record.outcome, record.time.timestamp()) for record in journal.rows()), top)
         run = journal.run
     if run is None:
-        return _Source(night, (), lacks=("No run has begun in this journal.",))
+        return _Source(night, (), alarms=("No run has begun in this journal.",))
     lacks = () if night.groups.known or not night.total else ("The journal has no scanner for any nodule.",)
     return _Source(night, run.info.labels, run.info, run.rows, run.worklist, run.info.notice, run.preprocessing, lacks)
 
@@ -137,7 +161,8 @@ def _of_table(path: Path, root: Path | None, top: int) -> _Source:
 
     table = ResultsTable(path, root)
     night = gather(table.outcomes(), top)
-    return _Source(night, table.labels, notice=table.notice, lacks=tuple(table.lacks))
+    alarms = (_PART,) if path.suffix == ".part" else ()
+    return _Source(night, table.labels, notice=table.notice, lacks=tuple(table.lacks), alarms=alarms)
 
 
 def _verdict(source: _Source, worklist: Path | None) -> Verdict:

@@ -1,14 +1,13 @@
-"""`noduleserve score`: a worklist becomes results."""
+"""`noduleserve score`: a worklist becomes results, through a journal that nothing is lost from."""
 
 from __future__ import annotations
 
 import contextlib
-import shlex
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,54 +15,169 @@ from noduleserve.release import Release
 
 from .console import err
 
+ServerOption = Annotated[
+    str | None,
+    typer.Option(help="HOST:PORT of a server's gRPC; several with commas between, or dns:///NAME:PORT."),
+]
+ReleaseOption = Annotated[Path | None, typer.Option(help="Start a private server on this release for the run.")]
+
 
 def score(
     worklist: Annotated[
         Path,
         typer.Argument(help="CSV with pid, nodule_id, image_path, coordX, coordY, coordZ (LPS millimetres)."),
     ],
-    out: Annotated[Path, typer.Option(help="CSV of results.")],
-    server: Annotated[str | None, typer.Option(help="HOST:PORT of a server's gRPC.")] = None,
-    release: Annotated[Path | None, typer.Option(help="Start a private server on this release for the run.")] = None,
+    out: Annotated[
+        list[str],
+        typer.Option(
+            help="Results: a name in .csv, .jsonl, .parquet, .sqlite or .db, or FOLDER/ for DICOM SR; repeatable."
+        ),
+    ],
+    server: ServerOption = None,
+    release: ReleaseOption = None,
     root: Annotated[
         Path | None, typer.Option(help="Folder that image_path is relative to; default: the worklist's.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Also write a one-file HTML report here.")] = None,
-    in_flight: Annotated[int, typer.Option(min=1, help="Nodules read or sent and not answered, at most.")] = 8,
-    deadline: Annotated[float, typer.Option(min=0.1, help="Seconds for one answer.")] = 60.0,
+    report: Annotated[Path | None, typer.Option(help="Also write the morning report here.")] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Where every outcome is kept; default: the first output's name and .journal.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--fresh", help="Take up the journal that is there, or begin a new one.")
+    ] = True,
+    retry_parked: Annotated[
+        bool, typer.Option("--retry-parked", help="Try again what an earlier run could not score.")
+    ] = False,
+    transport: Annotated[
+        Literal["stream", "unary"], typer.Option(help="Bidirectional streams, or one call a nodule.")
+    ] = "stream",
+    streams: Annotated[int, typer.Option(min=1, help="Streams to each server.")] = 2,
+    in_flight: Annotated[int, typer.Option(min=1, help="Nodules sent to a server and not answered, at most.")] = 8,
+    deadline: Annotated[float, typer.Option(min=0.1, help="Seconds for one answer.")] = 300.0,
+    retries: Annotated[int, typer.Option(min=0, help="More tries of a nodule after transient failures.")] = 5,
+    server_wait: Annotated[
+        float, typer.Option(min=0, help="Seconds without any server before the run breaks off.")
+    ] = 600.0,
+    priority: Annotated[
+        Literal["interactive", "night"], typer.Option(help="Interactive nodules overtake a night's in the server.")
+    ] = "night",
+    readers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that read CT; 0: a thread. Default: by the worklist's length.")
+    ] = None,
+    read_ahead: Annotated[int, typer.Option(min=1, help="MiB of voxels read or sent and not answered.")] = 512,
+    log: Annotated[
+        Literal["auto", "bar", "lines", "json"], typer.Option(help="How the run is shown on standard error.")
+    ] = "auto",
     log_file: Annotated[Path | None, typer.Option(help="Keep the private server's log here.")] = None,
 ) -> None:
     """Score the nodules of a worklist.
 
-    Every row of the worklist becomes a row of the results, with a score or with the reason why it has none.
+    Every row of the worklist becomes a row of the results, with a score or with the reason why it has none. Each
+    outcome is on the disk, in the journal, before it counts: started again with the same words, a run that broke off
+    goes on where it was. Results are written from the journal at the end, each whole or not at all.
+
     Exit status: 0 all scored, 3 some failed, 1 the run could not begin or broke off.
 
     Examples:
 
         noduleserve score tonight.csv --server 127.0.0.1:8001 --out results.csv
 
+        noduleserve score tonight.csv --server a:8001,b:8001 --out results.csv --out screening.sqlite --out sr/
+
         noduleserve score tonight.csv --release releases/may --out results.csv --report report.html
+
+        noduleserve score tonight.csv --server a:8001 --out results.csv --retry-parked
     """
-    from noduleserve.client.run import Options
-    from noduleserve.progress import score_with_progress, summary_lines
+    from noduleserve.client.options import EngineOptions
+    from noduleserve.journal.journal import Journal
+    from noduleserve.night import score_night
+    from noduleserve.progress import Tally, shown
+    from noduleserve.results.outputs import check_writable
     from noduleserve.worklist.table import read_worklist
 
     if (server is None) == (release is None):
         raise typer.BadParameter("give one of --server and --release", param_hint="--server / --release")
     nodules = read_worklist(worklist, root)
-    options = Options(in_flight, deadline, views=report is not None)
-    with server_for(server, release, log_file) as address:
-        run = score_with_progress(nodules, address, out, options)
-    if report:
-        from noduleserve.results.report.page import write_report
-
-        command = shlex.join(["noduleserve", *sys.argv[1:]])
-        write_report(report, run.outcomes, run.info, stages=run.stages, worklist=worklist.name, command=command)
-    for line in summary_lines(run):
+    check_writable(out, list(nodules[0].columns))
+    tally = Tally(len(nodules))
+    place = journal or journal_beside(out[0])
+    with (
+        _begun_or_gone(place),
+        Journal.open(place, fresh=not resume) as kept,
+        server_for(server, release, log_file) as address,
+    ):
+        if kept.cut_bytes:
+            err.print(f"{place.name}: an unfinished last line of {kept.cut_bytes} bytes was cut off; it never counted.")
+        options = EngineOptions(
+            servers=(address,),
+            transport=transport,
+            streams=streams,
+            in_flight=in_flight,
+            deadline=deadline,
+            server_wait=server_wait,
+            retries=retries,
+            priority=priority,
+            readers=readers,
+            read_ahead=read_ahead * 2**20,
+        )
+        with shown(tally, log):
+            counts = score_night(
+                nodules,
+                options,
+                kept,
+                worklist=worklist.name,
+                retry_parked=retry_parked,
+                progress=tally.add,
+                watch=lambda status: setattr(tally, "status", status),
+            )
+    for line in counts.lines():
         print(line)
-    print(f"results: {out}" + (f", report: {report}" if report else ""))
-    if run.counts["scored"] != len(nodules):
+    lacking = _write(place, out)
+    if report:
+        from .report import write_morning_report
+
+        write_morning_report(place, report, worklist, release=release, root=root)
+        print(f"report: {report}")
+    if lacking or counts.codes["scored"] != counts.rows:
         raise typer.Exit(3)
+
+
+def journal_beside(out: str) -> Path:
+    """Where the journal of a run is kept that writes an output of that name."""
+    path = Path(out.removeprefix("sr:"))
+    return path.with_name(f"{path.name}.journal")
+
+
+@contextlib.contextmanager
+def _begun_or_gone(journal: Path) -> Iterator[None]:
+    """A journal that was made for a run that could not begin goes with it."""
+    from noduleserve.journal.contents import Contents
+
+    made = not journal.exists()
+    try:
+        yield
+    except BaseException:
+        if made and journal.exists():
+            with Contents.open(journal) as contents:
+                begun = contents.run is not None
+            if not begun:
+                journal.unlink()
+        raise
+
+
+def _write(journal: Path, out: list[str]) -> bool:
+    """Write all outputs from the journal; whether one of them lacks something, such as the SR of a series."""
+    from noduleserve.journal.contents import Contents
+
+    from .results import render
+
+    with Contents.open(journal) as contents, err.status("writing results"):
+        every = render(contents, out)
+    for written in every:
+        print(f"results: {written.target}")
+        for remark in written.remarks:
+            print(f"  {remark}")
+    return any(written.lacking for written in every)
 
 
 @contextlib.contextmanager

@@ -62,8 +62,6 @@ class ResultsTable:
             self.lacks.append("The table does not say when each outcome came, so that throughput is not known.")
         if not set(SCANNER) & set(self.columns):
             self.lacks.append("The table has no scanner (Manufacturer, ManufacturerModelName, SliceThickness).")
-        if path.suffix == ".part":
-            self.lacks.append("The table is of a run that broke off or still goes on.")
 
     @property
     def notice(self) -> str:
@@ -74,7 +72,8 @@ class ResultsTable:
         """Every row, in the table's order, with its time in seconds since 1970, NaN where not known.
 
         Raises:
-            NoduleserveError: RESULTS_UNREADABLE, for a row that is not as it was written.
+            NoduleserveError: RESULTS_STATUS, RESULTS_SCORE, RESULTS_UNREADABLE, for a row that is not as it was
+                written.
         """
         for number, cells in enumerate(self._cells(), -1):
             if number < 0:
@@ -108,7 +107,7 @@ class ResultsTable:
         )
         scored = row["status"] == "scored"
         if scored == bool(row["error_code"]):
-            raise self._unreadable(f"row {number + 1} has neither a score nor a code, or both")
+            raise self._unfit("RESULTS_STATUS", f"row {number + 1} has neither a score nor a code, or both")
         scanner = {name: row[name] for name in SCANNER if row.get(name)}
         return Outcome(
             nodule=nodule,
@@ -145,7 +144,7 @@ class ResultsTable:
     def _number(self, number: int, row: dict[str, str], name: str) -> float:
         value = _float(row[name])
         if not 0 <= value <= 1:
-            raise self._unreadable(f"row {number + 1} has no probability in its column {name}")
+            raise self._unfit("RESULTS_SCORE", f"row {number + 1} has no probability in its column {name}")
         return value
 
     def _warning(self, number: int, code: str) -> InputWarning:
@@ -158,8 +157,11 @@ class ResultsTable:
         return sorted(names, key=lambda name: int(name.rpartition("_")[2]))
 
     def _unreadable(self, why: str) -> NoduleserveError:
+        return self._unfit("RESULTS_UNREADABLE", why)
+
+    def _unfit(self, code: str, why: str) -> NoduleserveError:
         return NoduleserveError(
-            "RESULTS_UNREADABLE", f"{self.path.name} cannot be read: {why}.", "Give what `noduleserve score` wrote."
+            code, f"{self.path.name} cannot be used: {why}.", "Give what `noduleserve score` wrote."
         )
 
 

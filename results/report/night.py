@@ -82,6 +82,7 @@ class Night:
         parked_by, warned_by: nodules by code of their error or of their warnings (of scored nodules only).
         warned: scored nodules with a warning, whatever their number.
         releases: of how many scores each release is.
+        folds: of the scores.
         groups: scores by scanner and by slice thickness.
         stages: seconds of each stage, summed over outcomes.
         times: when outcomes came, seconds since 1970, where known.
@@ -90,7 +91,7 @@ class Night:
 
     def __init__(self, top: int = TOP) -> None:
         """Begin with nothing; the `top` nodules of highest malignancy will be kept whole."""
-        self.total = self.scored = self.parked = self.warned = 0
+        self.total = self.scored = self.parked = self.warned = self.folds = 0
         self.parked_by: dict[str, Coded] = {}
         self.warned_by: dict[str, Coded] = {}
         self.releases: Counter[str] = Counter()
@@ -140,6 +141,7 @@ class Night:
         score = outcome.score
         assert score is not None
         self.scored += 1
+        self.folds = max(self.folds, len(score.raw))
         self.releases[score.release] += 1
         self._calibrated[bool(np.isfinite(score.calibrated).all())] += 1
         if math.isfinite(value):
@@ -205,10 +207,8 @@ def info_of(night: Night, known: ReleaseInfo | None, labels: tuple[str, ...] = (
     """What is known of the release that scored: as the run was told, or as the scores themselves show."""
     if known is not None:
         return known
-    first = next(iter(night.top), None)
-    folds = len(first.score.raw) if first and first.score else 0
     release = night.releases.most_common(1)[0][0] if night.releases else ""
-    return ReleaseInfo(release, folds, night.scores.calibrated is not False, labels, notice)
+    return ReleaseInfo(release, night.folds, night.scores.calibrated is not False, labels, notice)
 
 
 def _identity(nodule: Nodule) -> bytes:

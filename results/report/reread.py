@@ -15,6 +15,7 @@ from noduleserve.preprocessing import BadRequest, required_box, views_of_request
 from noduleserve.results.outcome import Outcome
 
 Views = NDArray[np.float32]
+_ANOTHER = "The series that was scored is not in its place any more."
 
 
 def reread(outcomes: Sequence[Outcome]) -> list[Views | str]:
@@ -66,11 +67,12 @@ def series_uid_of(outcome: Outcome) -> str:
 def _open(source: Source, series_uid: str) -> Volume | str:
     try:
         volume = source.volume(series_uid)
+        if series_uid in ("", volume.series_uid):
+            return volume
     except Exception as error:
-        return _sentence(error)
-    if series_uid and volume.series_uid != series_uid:
-        return "Another series lies in its place today."
-    return volume
+        if getattr(error, "code", "") != "SERIES_NOT_IN_FOLDER":
+            return _sentence(error)
+    return _ANOTHER
 
 
 def _sentence(error: Exception) -> str:

@@ -1,10 +1,9 @@
-"""The way of a worklist: one outcome a nodule, a bounded number in flight, each series opened once."""
+"""The way of a worklist on a real Triton: one outcome a nodule, a bounded number in flight, each series opened once."""
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
-import threading
 import time
 import zipfile
 from collections.abc import Callable
@@ -17,13 +16,16 @@ import pytest
 from dicom_writing import write_series
 from scripted_server import ACT, RELEASE, received
 
-from noduleserve.client import scoring as module
+from noduleserve.client.engine import Engine
+from noduleserve.client.options import EngineOptions
+from noduleserve.client.readers import series_reader as module
+from noduleserve.client.retry import Backoff
 from noduleserve.client.run import Options, score_worklist
-from noduleserve.client.scoring import Scoring
-from noduleserve.client.stream import ScoreStream
+from noduleserve.client.transports.stream import StreamTransport
+from noduleserve.client.transports.unary import UnaryTransport
 from noduleserve.ct.nifti import NiftiVolume
 from noduleserve.ct.source import Source, open_source
-from noduleserve.errors import SeriesError
+from noduleserve.errors import SeriesError, ServerError
 from noduleserve.progress import summary_lines
 from noduleserve.results.outcome import Outcome
 from noduleserve.worklist.table import Nodule
@@ -73,7 +75,10 @@ def test_an_empty_worklist(scripted: str) -> None:
     assert run(scripted, []) == []
 
 
-def test_what_is_wrong_with_a_nodule_is_its_own_outcome(scripted: str, ct: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("transport", ["stream", "unary"])
+def test_what_is_wrong_with_a_nodule_is_its_own_outcome(
+    scripted: str, ct: Path, tmp_path: Path, transport: str
+) -> None:
     (tmp_path / "damaged.nii").write_bytes(ct.read_bytes()[:400])
     (tmp_path / "ct.txt").touch()
     bad_row = Nodule(8, {}, "p", "1", ct, None, problem="coordX is 'x', not a number.")
@@ -81,7 +86,7 @@ def test_what_is_wrong_with_a_nodule_is_its_own_outcome(scripted: str, ct: Path,
         (nodule(0, ct), ""),
         (nodule(1, ct, act="nan"), "ANSWER_MALFORMED"),
         (nodule(2, ct, act="beyond 1"), "ANSWER_MALFORMED"),
-        (nodule(3, ct, act="other release"), "RELEASE_CHANGED"),
+        (nodule(3, ct, act="stumble"), "SERVER_BROKEN"),
         (nodule(4, ct, act="wrong shape"), "ANSWER_MALFORMED"),
         (nodule(5, ct, act="refuse with a code"), "NOT_TODAY"),
         (nodule(6, ct, act="refuse without"), "SERVER_REFUSED"),
@@ -94,7 +99,7 @@ def test_what_is_wrong_with_a_nodule_is_its_own_outcome(scripted: str, ct: Path,
         (nodule(13, tmp_path / "damaged.nii"), "PIXELS_UNREADABLE"),
         (nodule(14, ct, tenths=20), "ANSWER_LATE"),  # the last: what a stream asks later is answered later
     ]
-    found = by_number(run(scripted, [n for n, _ in cases], deadline=1.0))
+    found = by_number(run(scripted, [n for n, _ in cases], deadline=1.0, retries=0, transport=transport, streams=1))
     assert {n: o.error_code for n, o in found.items()} == {n.number: code for n, code in cases}
     for number, outcome in found.items():
         if cases[number][1]:
@@ -107,34 +112,27 @@ def test_what_is_wrong_with_a_nodule_is_its_own_outcome(scripted: str, ct: Path,
             assert outcome.error == ""
 
 
-@pytest.mark.parametrize("in_flight", [1, 3, 8])
+@pytest.mark.parametrize("kind", [StreamTransport, UnaryTransport])
+@pytest.mark.parametrize("in_flight", [3])
 def test_no_more_in_flight_than_allowed(
-    scripted: str, ct: Path, monkeypatch: pytest.MonkeyPatch, in_flight: int
+    scripted: str, ct: Path, monkeypatch: pytest.MonkeyPatch, in_flight: int, kind: type[Any]
 ) -> None:
-    """Boxes that are read or sent and not answered: counted where they are read and where their outcomes come."""
-    lock, now, highest = threading.Lock(), 0, 0
-    cut: Callable[..., Any] = module._cut
+    now, highest = 0, 0
+    ask: Callable[..., Any] = kind.ask
 
-    def counted(*arguments: Any) -> Any:
+    async def counted(*arguments: Any) -> Any:
         nonlocal now, highest
-        with lock:
-            now += 1
-            highest = max(highest, now)
-        return cut(*arguments)
-
-    answer = Scoring._outcome
-
-    async def answered(self: Scoring, cut: Any) -> Outcome:
-        nonlocal now
-        outcome = await answer(self, cut)
-        with lock:
+        now += 1
+        highest = max(highest, now)
+        try:
+            return await ask(*arguments)
+        finally:
             now -= 1
-        return outcome
 
-    monkeypatch.setattr(module, "_cut", counted)
-    monkeypatch.setattr(Scoring, "_outcome", answered)
-    outcomes = run(scripted, [nodule(n, ct, tenths=0.3) for n in range(30)], in_flight=in_flight)
-    assert len(outcomes) == 30
+    monkeypatch.setattr(kind, "ask", counted)
+    transport = "unary" if kind is UnaryTransport else "stream"
+    nodules = [nodule(n, ct, tenths=0.3) for n in range(30)]
+    assert len(run(scripted, nodules, in_flight=in_flight, transport=transport)) == 30
     assert highest == in_flight
     assert now == 0
 
@@ -158,7 +156,7 @@ class CountedSource(Source):
         self._closed.append(self._name)
 
 
-def test_each_series_is_opened_once_and_only_one_is_held(
+def test_each_series_is_opened_once_and_two_at_most_are_held(
     scripted: str, ct: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [tmp_path / f"{name}.nii" for name in "abc"]
@@ -168,13 +166,13 @@ def test_each_series_is_opened_once_and_only_one_is_held(
     closed: list[str] = []
 
     def counted(path: Path) -> Source:
-        assert opened == closed
+        assert len(opened) - len(closed) < module.KEPT
         opened.append(path.name)
         return CountedSource(open_source(path), path.name, closed)
 
     monkeypatch.setattr(module, "open_source", counted)
     outcomes = run(scripted, [nodule(n, paths[n % 3]) for n in range(12)])
-    assert opened == closed == ["a.nii", "b.nii", "c.nii"]  # though the worklist jumps between them
+    assert opened == sorted(closed) == ["a.nii", "b.nii", "c.nii"]  # though the worklist jumps between them
     assert sorted(by_number(outcomes)) == list(range(12))
     assert all(o.score and o.score.malignancy == pytest.approx(o.nodule.number / 100) for o in outcomes)
     assert sum("open" in o.seconds for o in outcomes) == 3
@@ -233,12 +231,12 @@ def test_leaving_in_the_middle_ends_what_was_begun(scripted: str, ct: Path) -> N
     before = received(scripted)
 
     async def take_two() -> list[Outcome]:
-        async with ScoreStream(scripted) as stream:
-            scoring = Scoring(stream, await stream.describe(), in_flight=4)
-            outcomes = scoring.outcomes([nodule(n, ct, tenths=3) for n in range(200)])
+        async with Engine(EngineOptions((scripted,), in_flight=4)) as engine:
+            outcomes = engine.outcomes([nodule(n, ct, tenths=3) for n in range(200)])
             taken = [await anext(outcomes), await anext(outcomes)]
-            await outcomes.aclose()  # type: ignore[attr-defined]
-            assert [task for task in asyncio.all_tasks() if "_answer" in repr(task) or "_feed" in repr(task)] == []
+            await outcomes.aclose()
+            assert [task for task in asyncio.all_tasks() if "flow.py" in repr(task)] == []
+            assert engine.status.in_flight == engine.status.reserved == 0
             return taken
 
     began = time.monotonic()
@@ -248,14 +246,33 @@ def test_leaving_in_the_middle_ends_what_was_begun(scripted: str, ct: Path) -> N
     assert received(scripted) - before <= 12
 
 
-def test_the_release_of_the_first_answer_holds_for_the_run(scripted: str, ct: Path) -> None:
+def test_another_release_in_the_middle_ends_the_run_and_nothing_is_written_as_failed(
+    scripted: str, ct: Path, tmp_path: Path
+) -> None:
     nodules = [nodule(n, ct, act="other release" if n == 2 else "score") for n in range(5)]
-    outcome = score_worklist(nodules, scripted, None, Options(in_flight=1))
-    assert outcome.info.release == RELEASE
-    assert outcome.counts == {"scored": 4, "RELEASE_CHANGED": 1}
-    assert [o.nodule.number for o in outcome.outcomes] == list(range(5))
-    assert outcome.outcomes[2].error_code == "RELEASE_CHANGED"
-    assert "ns-other" in outcome.outcomes[2].error
+    with pytest.raises(ServerError, match=r"RELEASE_CHANGED.*ns-other"):
+        score_worklist(nodules, scripted, tmp_path / "results.csv", Options(in_flight=1))
+    assert not (tmp_path / "results.csv").exists()
+    assert ",failed," not in (tmp_path / "results.csv.part").read_text()
+
+
+def test_the_release_is_known_before_anything_is_scored(scripted: str) -> None:
+    assert score_worklist([], scripted).info.release == RELEASE
+
+
+@pytest.mark.parametrize("transport", ["stream", "unary"])
+def test_a_busy_server_is_asked_again(scripted: str, ct: Path, transport: str) -> None:
+    x = 91.0 if transport == "stream" else 92.0
+
+    async def score() -> tuple[Outcome, int]:
+        options = EngineOptions((scripted,), transport=transport, backoff=Backoff(0.01, 0.1, 0.01))  # type: ignore[arg-type]
+        async with Engine(options) as engine:
+            (outcome,) = [o async for o in engine.outcomes([nodule(0, ct, act="busy twice", x=x)])]
+            return outcome, engine.status.retries
+
+    outcome, retries = asyncio.run(score())
+    assert outcome.score and outcome.score.malignancy == pytest.approx(x / 100)
+    assert retries == 2
 
 
 def test_warnings_of_the_series_and_of_the_nodule_come_with_its_outcome(scripted: str, tmp_path: Path) -> None:

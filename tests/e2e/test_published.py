@@ -68,7 +68,7 @@ def test_scores_from_dicom_by_the_command(
 ) -> None:
     done = command("score", real_worklist, "--server", published.address, "--out", tmp_path / "results.csv")
     assert done.returncode == 0, done.stderr
-    assert "12 nodules: 12 scored, 0 failed" in done.stdout
+    assert "12 nodules in, 12 out: 12 scored, 0 failed" in done.stdout
     rows = assert_published(tmp_path / "results.csv", expected)
     assert {row["release"] for row in rows} == {published.facts["release"]}
     labels = [name for name in rows[0] if name.startswith("semantic.")]

@@ -221,3 +221,8 @@ def test_one_class_is_told_and_holds_no_nan(held: Held) -> None:
     assert found.one_class == found.discrimination.auroc.reason != ""
     assert found.discrimination.auroc.value is None and found.brier_scaled is None
     assert found.brier.value == pytest.approx((0.81 + 0.04 + 0.16 + 0.01) / 4)
+
+
+def test_every_code_is_in_the_documentation() -> None:
+    text = (ROOT / "docs" / "evaluate.md").read_text()
+    assert [code for code, meaning in EVALUATION_CODES.items() if f"| {code} | {meaning} |" not in text] == []

@@ -95,9 +95,7 @@ def test_another_release_is_flagged_and_compared_all_the_same() -> None:
     assert not compare(scores(HUNDRED), scores(HUNDRED)).flags
 
 
-@pytest.mark.parametrize(
-    ("moved", "word"), [(5, "no notable shift"), (15, "moderate shift"), (60, "large shift")]
-)
+@pytest.mark.parametrize(("moved", "word"), [(5, "no notable shift"), (15, "moderate shift"), (60, "large shift")])
 def test_words_are_those_of_the_convention(moved: int, word: str) -> None:
     tonight = np.concatenate([np.full(moved, 0.05), np.repeat(HUNDRED, 2)[:-moved]])
     assert compare(scores(HUNDRED), scores(tonight)).word == word

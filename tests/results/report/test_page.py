@@ -26,7 +26,6 @@ from report_making import (
 )
 
 from noduleserve.ct.doubt import InputWarning
-from noduleserve.errors import NoduleserveError
 from noduleserve.results.report.page import StageTime, write_report
 from noduleserve.results.report.view_pictures import view_facts
 

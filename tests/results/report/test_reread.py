@@ -57,7 +57,7 @@ def test_one_that_cannot_be_read_costs_its_own_picture(ct: Path, tmp_path: Path)
     assert found[1] == "[SERIES_NOT_FOUND] There is no folder or file gone."
     assert isinstance(found[2], str) and found[2].startswith("[CENTER_OUTSIDE]")
     assert found[3] == "The results do not say where the nodule lies."
-    assert isinstance(found[4], str) and found[4].startswith("[SERIES_NOT_IN_FOLDER]")  # never another series
+    assert found[4] == "The series that was scored is not in its place any more."  # and never another one
 
 
 def test_a_damaged_file_is_told_by_its_code_alone(ct: Path, tmp_path: Path) -> None:

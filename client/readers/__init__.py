@@ -1,0 +1,1 @@
+"""Reading series and cutting boxes, in processes of their own or in a thread; nothing here knows of servers."""

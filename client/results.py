@@ -1,2 +1,0 @@
-"""Moved."""
-from noduleserve.results.outcome import *  # noqa: F403
