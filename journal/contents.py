@@ -171,7 +171,7 @@ class Contents:
     def _add(self, fields: Mapping[str, Any], offset: int) -> None:
         """Take one line into the index; kinds that this version does not know are passed over."""
         with self._lock:
-            if "time" in fields:
+            if "time" in fields and "kind" in fields:  # the file's own beginning may be younger than what it holds
                 time = datetime.fromisoformat(fields["time"])
                 self.first, self.last = self.first or time, time
             kind = fields.get("kind")

@@ -11,6 +11,7 @@ import typer
 from noduleserve.release import Release
 
 from .bench_decoders import bench_decoders
+from .bench_soak import bench_soak
 from .console import err, extra_missing
 
 bench = typer.Typer(no_args_is_help=True, help="Measure speed as a ratio to a baseline in the same run.")
@@ -102,6 +103,7 @@ def bench_serving(
 
 
 bench.command("decoders")(bench_decoders)
+bench.command("soak")(bench_soak)
 
 
 @bench.command("results")

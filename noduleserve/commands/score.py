@@ -183,14 +183,15 @@ def _write(journal: Path, out: list[str]) -> bool:
 @contextlib.contextmanager
 def server_for(server: str | None, release: Path | None, log: Path | None) -> Iterator[str]:
     """The address of the server that is named, or of a private one that lives as long as the block."""
+    # An exit that passes through here ends the private server, clears its files, and says how far the run came; the
+    # default would not.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if release is None:
         assert server is not None
         yield server
         return
     from noduleserve.server.process import Endpoints, TritonProcess
 
-    # An exit that passes through here ends the private server and clears its files; the default would not.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with err.status("checking the release and starting Triton"):
         process = TritonProcess(Release.open(release), Endpoints(grpc=0, http=0, metrics=0), log=log)
         process.__enter__()
