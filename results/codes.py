@@ -18,6 +18,11 @@ RESULT_CODES: dict[str, str] = {
     "SR_UNWRITABLE": "The SR cannot be written.",
 }
 
+# code -> what it stands for; what was asked for is not written, and nothing else is touched
+REPORT_CODES: dict[str, str] = {
+    "RESULTS_UNWRITABLE": "A report, a picture or a table cannot be written.",
+}
+
 # code -> what it stands for; the run does not begin, or the output named is as it was before
 OUTPUT_CODES: dict[str, str] = {
     "OUTPUT_FORMAT_UNKNOWN": "The name of an output does not say in which format it is to be written.",
@@ -25,7 +30,6 @@ OUTPUT_CODES: dict[str, str] = {
     "OUTPUT_COLUMNS": "The worklist has a column under whose name results are written.",
     "OUTPUT_OTHER_RELEASE": "A score is of another release than the run: its numbers would stand under wrong names.",
     "OUTPUT_NOT_WRITTEN": "The output cannot be written: disk, permissions, or a database that another program holds.",
-    "RESULTS_UNWRITABLE": "A report, a picture or a table cannot be written.",
     "OUTPUT_IN_USE": "Another run is writing the same output.",
     "OUTPUT_FOREIGN": "The file is no database of results, and is left as it is.",
     "OUTPUT_NEWER": "The database of results was written by a later noduleserve than this one.",

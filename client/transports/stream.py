@@ -60,7 +60,7 @@ class _Stream:
     async def ask(self, request: pb.ModelInferRequest, deadline: float) -> pb.ModelInferResponse:
         if self._receiver is None or self._receiver.done():
             self._outgoing = asyncio.Queue()
-            self._receiver = asyncio.create_task(self._receive(self._channel.open(self._outgoing)))
+            self._receiver = asyncio.create_task(self._receive(self._outgoing))
         answer: asyncio.Future[pb.ModelInferResponse] = asyncio.get_running_loop().create_future()
         self.waiting[request.id] = answer
         self.owed.add(request.id)
@@ -85,14 +85,16 @@ class _Stream:
             await self._receiver
         self._tell_all("the stream was closed")
 
-    async def _receive(self, answers: AsyncIterator[Any]) -> None:
+    async def _receive(self, outgoing: asyncio.Queue[pb.ModelInferRequest | None]) -> None:
         """Hand out answers until the connection ends, then let everyone who still waits know."""
         why = "the server closed the stream"
         try:
-            async for answer in answers:
+            async for answer in self._channel.open(outgoing):
                 self._hand_out(answer)
         except grpc.aio.AioRpcError as error:
             why = first_line(error.details()) or error.code().name
+        finally:
+            outgoing.put_nowait(None)  # gRPC leaves a broken call's requests waiting, and complains of them at the end
         self._tell_all(why)
 
     def _tell_all(self, why: str) -> None:

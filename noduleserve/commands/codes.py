@@ -30,7 +30,7 @@ def code_tables() -> tuple[CodeTable, ...]:
     from noduleserve.ct.codes import SERIES_CODES, WARNING_CODES
     from noduleserve.evaluation.codes import EVALUATION_CODES
     from noduleserve.journal.codes import JOURNAL_CODES
-    from noduleserve.results.codes import OUTPUT_CODES, RESULT_CODES
+    from noduleserve.results.codes import OUTPUT_CODES, REPORT_CODES, RESULT_CODES
     from noduleserve.worklist.codes import WORKLIST_CODES
 
     return (
@@ -42,6 +42,7 @@ def code_tables() -> tuple[CodeTable, ...]:
         CodeTable("client", "The nodule is not scored, or the run does not begin.", CLIENT_CODES),
         CodeTable("journal", "The run does not begin, or breaks off; it can be taken up again.", JOURNAL_CODES),
         CodeTable("output", "The output named is as it was before; the journal has every outcome.", OUTPUT_CODES),
+        CodeTable("report", "The file named is as it was before.", REPORT_CODES),
         CodeTable("sr", "The SR of the series is not written; its scores stand in the table.", RESULT_CODES),
         CodeTable("evaluation", "Nothing is evaluated.", EVALUATION_CODES),
     )

@@ -23,7 +23,6 @@ SEMANTIC = "semantic."
 TIME, SERIES, NOTICE = "outcome_at", "ct_series_uid", "notice"
 SCANNER = ("Manufacturer", "ManufacturerModelName", "SliceThickness")
 _NEEDED = (*COLUMNS, "ensemble", "calibrated_ensemble", "release", "status", "error_code", "error")
-_LONGEST_CELL = 2**20
 
 
 class ResultsTable:
@@ -86,7 +85,6 @@ class ResultsTable:
             yield self._outcome(number, row), self._time(number, row.get(TIME, ""))
 
     def _cells(self) -> Iterator[list[str]]:
-        csv.field_size_limit(_LONGEST_CELL)
         try:
             with self.path.open(newline="", encoding="utf-8-sig") as file:
                 yield from csv.reader(file, strict=True)

@@ -120,7 +120,7 @@ oblique = cases(oblique_affines()).map(inexact)
 @given(aligned)
 def test_aligned_volumes(case: Case) -> None:
     expected = plain.cube_of(*case)
-    assert expected[50, 50, 50] != 0 or 0 in case.volume or min(case.volume.shape) < 3
+    assert expected.any() or min(case.volume.shape) < 3
     with mock.patch.object(cube, "interpolate_any", side_effect=AssertionError("the slow way was taken")):
         np.testing.assert_allclose(case.cut(), expected, rtol=0, atol=1e-3)
 
