@@ -19,7 +19,6 @@ from noduleserve.results.report.page import StageTime
 from noduleserve.worklist.table import Nodule
 
 from .engine import Engine
-from .flow import Done, nothing_done
 from .options import DEADLINE_S, IN_FLIGHT, READ_AHEAD_BYTES, RETRIES, SERVER_WAIT_S, EngineOptions
 from .status import EngineStatus
 
@@ -86,7 +85,6 @@ def score_worklist(
     options: Options | None = None,
     progress: Callable[[Outcome], None] = lambda _: None,
     watch: Callable[[EngineStatus], None] = lambda _: None,
-    done: Done = nothing_done,
 ) -> Run:
     """Score a worklist.
 
@@ -97,13 +95,12 @@ def score_worklist(
         options: see Options.
         progress: is called with each outcome as it comes.
         watch: is called once, when connected, with what changes while the run goes.
-        done: what an earlier run made of a nodule; see `Engine.outcomes`.
 
     Raises:
         ServerError: where no run can begin, and SERVER_GONE or RELEASE_CHANGED where it breaks off. What goes wrong
             with one nodule is in its outcome.
     """
-    return asyncio.run(_score(nodules, server, results, options or Options(), progress, watch, done))
+    return asyncio.run(_score(nodules, server, results, options or Options(), progress, watch))
 
 
 async def _score(
@@ -113,7 +110,6 @@ async def _score(
     options: Options,
     progress: Callable[[Outcome], None],
     watch: Callable[[EngineStatus], None],
-    done: Done,
 ) -> Run:
     async with Engine(options.engine(server)) as engine:
         watch(engine.status)
@@ -122,7 +118,7 @@ async def _score(
         outcomes: list[Outcome] = []
         began = time.perf_counter()
         with ResultsCsv(results, columns, engine.info) if results else contextlib.nullcontext() as table:
-            async with contextlib.aclosing(engine.outcomes(nodules, done)) as coming:
+            async with contextlib.aclosing(engine.outcomes(nodules)) as coming:
                 async for outcome in coming:
                     outcomes.append(outcome)
                     if table:

@@ -54,11 +54,6 @@ class NightCounts:
         if outcome.score is not None:
             self.warned.update({warning.code for warning in outcome.warnings})
 
-    @property
-    def complete(self) -> bool:
-        """Whether as many came out as went in."""
-        return self.codes.total() == self.rows
-
     def lines(self) -> list[str]:
         """The same for a person."""
         scored, parked = self.codes["scored"], self.codes.total() - self.codes["scored"]

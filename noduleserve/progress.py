@@ -19,7 +19,6 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from noduleserve.client.flow import Done, nothing_done
 from noduleserve.client.run import Options, Run, score_worklist
 from noduleserve.client.status import EngineStatus
 from noduleserve.results.outcome import Outcome
@@ -189,8 +188,6 @@ def score_with_progress(
     server: str,
     results: Path | None,
     options: Options,
-    log: Log = "auto",
-    done: Done = nothing_done,
 ) -> Run:
     """`score_worklist`, shown on standard error; see `shown` and `score_worklist`."""
     tally = Tally(len(nodules))
@@ -198,8 +195,8 @@ def score_with_progress(
     def watch(status: EngineStatus) -> None:
         tally.status = status
 
-    with shown(tally, log):
-        return score_worklist(nodules, server, results, options, tally.add, watch, done)
+    with shown(tally):
+        return score_worklist(nodules, server, results, options, tally.add, watch)
 
 
 def summary_lines(run: Run) -> list[str]:

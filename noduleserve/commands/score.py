@@ -7,13 +7,16 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from noduleserve.release import Release
 
 from .console import err
+
+if TYPE_CHECKING:
+    from noduleserve.journal.contents import Contents
 
 ServerOption = Annotated[
     str | None,
@@ -101,26 +104,22 @@ def score(
     check_writable(out, list(nodules[0].columns))
     tally = Tally(len(nodules))
     place = journal or journal_beside(out[0])
-    with (
-        _begun_or_gone(place),
-        Journal.open(place, fresh=not resume) as kept,
-        server_for(server, release, log_file) as address,
-    ):
+    with _begun_or_gone(place), Journal.open(place, fresh=not resume) as kept:
         if kept.cut_bytes:
             err.print(f"{place.name}: an unfinished last line of {kept.cut_bytes} bytes was cut off; it never counted.")
-        options = EngineOptions(
-            servers=(address,),
-            transport=transport,
-            streams=streams,
-            in_flight=in_flight,
-            deadline=deadline,
-            server_wait=server_wait,
-            retries=retries,
-            priority=priority,
-            readers=readers,
-            read_ahead=read_ahead * 2**20,
-        )
-        with shown(tally, log):
+        with server_for(server, release, log_file) as address, shown(tally, log):
+            options = EngineOptions(
+                servers=(address,),
+                transport=transport,
+                streams=streams,
+                in_flight=in_flight,
+                deadline=deadline,
+                server_wait=server_wait,
+                retries=retries,
+                priority=priority,
+                readers=readers,
+                read_ahead=read_ahead * 2**20,
+            )
             counts = score_night(
                 nodules,
                 options,
@@ -130,9 +129,9 @@ def score(
                 progress=tally.add,
                 watch=lambda status: setattr(tally, "status", status),
             )
-    for line in counts.lines():
-        print(line)
-    lacking = _write(place, out)
+        for line in counts.lines():
+            print(line)
+        lacking = _write(kept, out)
     if report:
         from .report import write_morning_report
 
@@ -165,14 +164,12 @@ def _begun_or_gone(journal: Path) -> Iterator[None]:
         raise
 
 
-def _write(journal: Path, out: list[str]) -> bool:
+def _write(journal: Contents, out: list[str]) -> bool:
     """Write all outputs from the journal; whether one of them lacks something, such as the SR of a series."""
-    from noduleserve.journal.contents import Contents
-
     from .results import render
 
-    with Contents.open(journal) as contents, err.status("writing results"):
-        every = render(contents, out)
+    with err.status("writing results"):
+        every = render(journal, out)
     for written in every:
         print(f"results: {written.target}")
         for remark in written.remarks:
