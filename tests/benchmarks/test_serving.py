@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from noduleserve.benchmarks.encoder import graph_of_release
-from noduleserve.benchmarks.serving import LATENCY_ROOM_S, bench_serving
+from noduleserve.benchmarks.serving.whole_way import LATENCY_ROOM_S, bench_serving
 from noduleserve.demo.command import RELEASE, make_worklist
 from noduleserve.errors import ReleaseError
 from noduleserve.release import Release

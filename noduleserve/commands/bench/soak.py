@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from noduleserve.release import Release
 
-from .console import err
+from ..console import err
 
 _EVERY_S = 30.0  # between two lines where there is no terminal
 

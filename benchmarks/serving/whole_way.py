@@ -22,8 +22,8 @@ from noduleserve.served_engine import load_engine_module
 from noduleserve.server.process import Endpoints, TritonProcess
 from noduleserve.worklist.table import Nodule
 
-from .measure import Ratio, ratio, seconds
-from .served_engine import encoder_folder
+from ..measure import Ratio, ratio, seconds
+from ..served_engine import encoder_folder
 
 LATENCY_ROOM_S = 0.05
 

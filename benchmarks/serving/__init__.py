@@ -1,0 +1,1 @@
+"""The server under load: this system and its rivals, closed loop, open loop, and the highest rate within a bound."""
