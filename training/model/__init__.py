@@ -1,0 +1,1 @@
+"""The network: CLIP towers with LoRA, the heads of the method, and the loss."""
