@@ -27,7 +27,8 @@ from pydicom.uid import (
 from noduleserve.ct.dicom.decoders import COMPRESSIONS, decode, numbers, take_apart
 from noduleserve.demo.phantom import make_phantom
 
-from .measure import interleaved, markdown, shown
+from .measure import interleaved
+from .record.record import Line, Plot, Table
 
 BITS = 12  # of the 16 that each number fills, as scanners store them
 Encode = Callable[[NDArray[np.uint16]], bytes]
@@ -76,14 +77,26 @@ def bench_decoders(turns: int = 7, size: int = 512) -> tuple[list[DecoderFigure]
     return figures, absent
 
 
-def table(figures: Sequence[DecoderFigure], absent: Sequence[str]) -> str:
-    """The figures as a Markdown table, and below what is missing in it."""
-    rows = [
-        (f.syntax, f"**{f.plugin}**" if f.chosen else f.plugin, shown(f.seconds), f"{f.ratio:.3g}", f"{f.size:.0%}")
-        for f in figures
-    ]
-    head = ("transfer syntax", "decoder (bold: used)", "a slice", "times faster than the slowest", "size")
-    return "\n".join([markdown(head, rows), *absent])
+def decoders_table(figures: Sequence[DecoderFigure]) -> Table:
+    """The figures for a record."""
+    rows = [(f.syntax, f.plugin, f.chosen, f.seconds * 1e3, f.ratio, f.size) for f in figures]
+    return Table(
+        name="decoders",
+        title="A slice, by transfer syntax and decoder",
+        columns=("transfer_syntax", "decoder", "used", "slice_ms", "times_faster_than_slowest", "size_share"),
+        rows=rows,
+        keys=("transfer_syntax", "decoder"),
+        better={"slice_ms": "lower"},
+    )
+
+
+def decoders_plot(figures: Sequence[DecoderFigure]) -> Plot:
+    """Milliseconds of a slice, a group of bars for each transfer syntax."""
+    lines = []
+    for plugin in dict.fromkeys(f.plugin for f in figures):
+        mine = [f for f in figures if f.plugin == plugin]
+        lines.append(Line(plugin, [f.syntax for f in mine], [f.seconds * 1e3 for f in mine]))
+    return Plot("decoders", "Decoding a slice", "", "ms, median", lines, kind="bars")
 
 
 def phantom_slice(size: int) -> NDArray[np.uint16]:

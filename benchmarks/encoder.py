@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
@@ -27,7 +27,8 @@ from noduleserve.export.proof.outputs import probability, synthetic_views
 from noduleserve.release import Release
 from noduleserve.served_engine import load_engine_module
 
-from .measure import interleaved, markdown, shown
+from .measure import interleaved
+from .record.record import Cell, Line, Plot, Table
 from .served_engine import encoder_folder
 
 BASELINE = ("fp32", "onnxruntime")
@@ -101,30 +102,38 @@ def untrained_graph(size: Size, folds: int, tell: Callable[[str], None] = print)
     return graph
 
 
-def table(figures: list[Figures], absent: list[str]) -> str:
-    """The figures as a Markdown table, and what is left out."""
-    head = (
-        "runtime",
-        "precision",
-        "a nodule (lowest..highest)",
-        "times ONNX Runtime FP32 (lowest..highest)",
-        "embedding differs",
-        "probability differs",
-        "on disk",
+def encoder_table(figures: Sequence[Figures]) -> Table:
+    """The figures for a record; differences are to ONNX Runtime in FP32."""
+    columns = (
+        *("runtime", "precision", "nodule_ms", "nodule_lowest_ms", "nodule_highest_ms"),
+        *("ratio", "ratio_lowest", "ratio_highest", "embedding_differs", "probability_differs", "on_disk_mb"),
     )
-    rows = [
+    rows: list[tuple[Cell, ...]] = [
         (
-            NAMES[f.runtime],
-            f.precision.upper(),
-            f"{shown(statistics.median(f.seconds))} ({shown(min(f.seconds))}..{shown(max(f.seconds))})",
-            f"{statistics.median(f.ratios):.3g} ({min(f.ratios):.3g}..{max(f.ratios):.3g})",
-            f"{f.embedding:.2g}",
-            f"{f.probability:.2g}",
-            f"{f.size / 1e6:.0f} MB",
+            *(NAMES[f.runtime], f.precision.upper()),
+            *(1e3 * of(f.seconds) for of in (statistics.median, min, max)),
+            *(of(f.ratios) for of in (statistics.median, min, max)),
+            *(f.embedding, f.probability, f.size / 1e6),
         )
         for f in figures
     ]
-    return "\n".join([markdown(head, rows), *absent])
+    return Table(
+        name="encoder",
+        title="A nodule's encoder; ratio: how many times faster than ONNX Runtime in FP32",
+        columns=columns,
+        rows=rows,
+        keys=("runtime", "precision"),
+        better={"ratio": "higher", "on_disk_mb": "lower"},
+    )
+
+
+def encoder_plot(figures: Sequence[Figures]) -> Plot:
+    """How many times faster than ONNX Runtime in FP32, with the lowest and the highest of any turn."""
+    names = [f"{NAMES[f.runtime]} {f.precision.upper()}" for f in figures]
+    ratios = [[of(f.ratios) for f in figures] for of in (statistics.median, min, max)]
+    line = Line("ratio", names, *ratios)
+    label = "times ONNX Runtime in FP32 (lowest to highest of a turn)"
+    return Plot("encoder", "A nodule's encoder", "", label, [line], kind="bars")
 
 
 def _models() -> resources.abc.Traversable:

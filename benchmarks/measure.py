@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from .record.record import Goal, Line, Plot, Table
+
 Way = TypeVar("Way")
 
 
@@ -98,6 +100,29 @@ def table(ratios: Sequence[Ratio]) -> str:
         for r in ratios
     ]
     return markdown(("what", "ours", "baseline", "ratio (lowest..highest)", "goal"), rows)
+
+
+def ratios_table(ratios: Sequence[Ratio], name: str = "ratios", title: str = "Against the baseline") -> Table:
+    """The ratios for a record; a goal for each."""
+    columns = ("what", "ours", "ours_ms", "baseline", "baseline_ms", "ratio", "ratio_lowest", "ratio_highest")
+    rows = [(r.name, r.ours, r.ours_s * 1e3, r.baseline, r.baseline_s * 1e3, r.ratio, *r.spread) for r in ratios]
+    # Milliseconds are the machine's as much as the code's: only the ratio is better or worse.
+    return Table(
+        name=name,
+        title=title,
+        columns=columns,
+        rows=rows,
+        keys=("what",),
+        better={"ratio": "higher"},
+        goals=tuple(Goal("ratio", at_least=r.goal, row={"what": r.name}) for r in ratios),
+    )
+
+
+def ratios_plot(ratios: Sequence[Ratio], name: str = "ratios", title: str = "Against the baseline") -> Plot:
+    """The ratios as bars, with the lowest and the highest of any turn."""
+    low, high = zip(*(r.spread for r in ratios), strict=True) if ratios else ((), ())
+    line = Line("ratio", [r.name for r in ratios], [r.ratio for r in ratios], low, high)
+    return Plot(name, title, "", "times faster (lowest to highest of a turn)", [line], kind="bars")
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

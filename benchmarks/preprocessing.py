@@ -39,7 +39,7 @@ def bench_preprocessing(turns: int = 7) -> list[Ratio]:
 
 
 def _of_a_series(folder: Path, center: Center, turns: int) -> list[Ratio]:
-    windowed = window(_cube_from_disk(folder, center))
+    windowed = window(cube_from_disk(folder, center))
     return [
         _compare_equal(
             "nine views from a cube",
@@ -51,8 +51,8 @@ def _of_a_series(folder: Path, center: Center, turns: int) -> list[Ratio]:
         ),
         _compare_equal(
             "a nodule's cube from a series on disk",
-            ("box", lambda: _cube_from_disk(folder, center)),
-            ("whole volume resampled", lambda: _resampled_cube_from_disk(folder, center)),
+            ("box", lambda: cube_from_disk(folder, center)),
+            ("whole volume resampled", lambda: resampled_cube_from_disk(folder, center)),
             1e-2,
             goal=20,
             turns=max(2, turns // 3),
@@ -94,13 +94,14 @@ def require_equal(what: str, ours: NDArray[np.float32], baseline: NDArray[np.flo
         raise AssertionError(f"the two ways to {what} differ by {largest:.3g}; no timing counts")
 
 
-def _cube_from_disk(folder: Path, center: Center) -> NDArray[np.float32]:
+def cube_from_disk(folder: Path, center: Center) -> NDArray[np.float32]:
+    """Our way to a nodule's cube, HU, [100, 100, 100]: open the series, read the box that the cube needs, cut."""
     volume = open_volume(folder)
     box = required_box(volume.geometry, center)
     return cut_cube(volume.read_box(box), box.start, volume.geometry, center)
 
 
-def _resampled_cube_from_disk(folder: Path, center: Center) -> NDArray[np.float32]:
+def resampled_cube_from_disk(folder: Path, center: Center) -> NDArray[np.float32]:
     """Read the whole series, resample all of it to the 1-mm lattice, then cut the cube out."""
     volume = open_volume(folder)
     everything = volume.read_box(Box(np.zeros(3, np.int64), volume.geometry.shape))

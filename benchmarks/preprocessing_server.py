@@ -22,7 +22,7 @@ from noduleserve.protocol import arrays_of, infer_request
 from noduleserve.release import Release
 from noduleserve.server.process import Endpoints, TritonProcess
 
-from .measure import markdown, shown
+from .record.record import Line, Plot, Table
 
 MODEL = "nodule_preprocess"
 Inputs = dict[str, tuple[str, NDArray[Any]]]  # name -> (Triton type, array with the batch first)
@@ -48,23 +48,49 @@ class Watched:
     sent_mb: list[float]
     cpu_s: list[float]
 
-    def table(self) -> str:
-        """Memory as a Markdown table, and the times in two lines."""
-        rows = [
-            (str(n), f"{stub:.1f}", f"{server:.1f}")
-            for n, stub, server in zip(self.at, self.stub_mb, self.server_mb, strict=True)
-        ]
-        median, p99 = np.percentile(self.seconds, (50, 99))
-        boxes = f"{min(self.sent_mb):.2f}..{max(self.sent_mb):.1f} MB, median {statistics.median(self.sent_mb):.1f} MB"
-        busy = self.cpu_s[0] / sum(self.cpu_s)
-        return "\n".join(
-            [
-                markdown(("after requests", f"{MODEL} MB", "tritonserver MB"), rows),
-                "",
-                f"a request, sent until answered: median {shown(median)}, p99 {shown(p99)}; boxes of {boxes}",
-                f"{len(self.cpu_s)} threads, of which one did {busy:.1%} of the work",
-            ]
+    def tables(self) -> tuple[Table, Table, Table]:
+        """Memory, times and threads for a record."""
+        memory = Table(
+            name="memory",
+            title=f"Resident memory of {MODEL} and of Triton over the requests",
+            columns=("after_requests", f"{MODEL}_mb", "tritonserver_mb"),
+            rows=list(zip(self.at, self.stub_mb, self.server_mb, strict=True)),
+            keys=("after_requests",),
+            better={f"{MODEL}_mb": "lower", "tritonserver_mb": "lower"},
         )
+        median, p99 = np.percentile(self.seconds, (50, 99)) * 1e3
+        times = Table(
+            name="request",
+            title="A request, sent until answered, and its box",
+            columns=(
+                "requests",
+                "p50_ms",
+                "p99_ms",
+                "longest_ms",
+                "smallest_box_mb",
+                "median_box_mb",
+                "largest_box_mb",
+            ),
+            rows=[
+                (
+                    *(len(self.seconds), median, p99, max(self.seconds) * 1e3),
+                    *(min(self.sent_mb), statistics.median(self.sent_mb), max(self.sent_mb)),
+                )
+            ],
+            better={"p50_ms": "lower", "p99_ms": "lower"},
+        )
+        threads = Table(
+            name="threads",
+            title=f"Threads of {MODEL}",
+            columns=("threads", "core_s", "share_of_busiest"),
+            rows=[(len(self.cpu_s), sum(self.cpu_s), self.cpu_s[0] / sum(self.cpu_s))],
+        )
+        return memory, times, threads
+
+    def plot(self) -> Plot:
+        """Memory over the requests."""
+        lines = [Line(MODEL, self.at, self.stub_mb), Line("tritonserver", self.at, self.server_mb)]
+        return Plot("memory", "Resident memory over the requests", "requests", "MB", lines)
 
 
 def watch_preprocessing(

@@ -17,7 +17,8 @@ from noduleserve.results.outcome import Outcome, ReleaseInfo, Score
 from noduleserve.results.outputs import open_writers
 from noduleserve.worklist.table import COLUMNS, Nodule
 
-from .measure import interleaved, markdown, shown
+from .measure import interleaved
+from .record.record import Line, Plot, Table
 
 FOLDS = 5
 FEATURES, VALUES = 17, 3  # as many as the built-in features, about
@@ -74,10 +75,22 @@ def bench_results(count: int = 5000, turns: int = 5) -> tuple[list[FormatFigure]
     return figures, left_out
 
 
-def table(figures: Sequence[FormatFigure], left_out: Sequence[str]) -> str:
-    """The figures as a Markdown table, and below what is missing in it."""
-    rows = [(f.name, shown(f.seconds), f"{f.size / 2**20:.2f} MiB") for f in figures]
-    return "\n".join([markdown(("format", "to write 1,000 nodules", "size of 1,000 nodules"), rows), *left_out])
+def formats_table(figures: Sequence[FormatFigure]) -> Table:
+    """The figures for a record."""
+    return Table(
+        name="formats",
+        title="1,000 nodules in each format",
+        columns=("format", "writing_ms", "size_mb"),
+        rows=[(f.name, f.seconds * 1e3, f.size / 1e6) for f in figures],
+        keys=("format",),
+        better={"writing_ms": "lower", "size_mb": "lower"},
+    )
+
+
+def formats_plot(figures: Sequence[FormatFigure]) -> Plot:
+    """Milliseconds that each format takes to write."""
+    line = Line("writing", [f.name for f in figures], [f.seconds * 1e3 for f in figures])
+    return Plot("formats", "Writing 1,000 nodules", "", "ms, median", [line], kind="bars")
 
 
 def write_night(path: Path, head: Head, outcomes: Sequence[Outcome], *, embedding: bool = False) -> None:

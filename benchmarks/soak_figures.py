@@ -1,17 +1,19 @@
-"""The figures of a soak: rate by the minute, memory at the quarters, and what was proved; as tables and as JSON."""
+"""The figures of a soak: rate by the minute, memory at the quarters, and what was proved; as tables, plots and JSON."""
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
-from .measure import markdown
+from .record.record import Cell, Goal, Line, Plot, Table
 from .soak_proof import Check
-from .soak_watch import Sample, kinds_of
+from .soak_watch import READERS, Sample, kinds_of
 
-_QUARTERS = (("start", 0.0), ("1/4", 0.25), ("1/2", 0.5), ("3/4", 0.75), ("end", 1.0))
+_QUARTERS = (("start", 0.0), ("quarter", 0.25), ("half", 0.5), ("three_quarters", 0.75), ("end", 1.0))
+_POINTS = 500  # of a plot, at most
 _AROUND_S = 3.0  # a kind of process that is not there at a quarter is looked for so long after it
 
 
@@ -60,36 +62,73 @@ class Soak:
         """Nodules a second."""
         return rates_of(self.samples, [kill.seconds for kill in self.kills])
 
-    def table(self) -> str:
-        """Figures, memory and proof as Markdown tables."""
-        tables = (self._figures(), memory_table(self.samples, self.nodules), self._proof())
-        return "\n\n".join(tables)
+    def tables(self) -> list[Table]:
+        """Figures, rates, kills, memory and proof for a record."""
+        kills = [self._kills()] if self.kills else []
+        return [self._night(), self._rates(), *kills, memory_table(self.samples, self.nodules), self._proof()]
 
-    def _figures(self) -> str:
-        rates, seconds = self.rates, self.samples[-1].seconds if self.samples else 0.0
-        killed = {what: sum(kill.what == what for kill in self.kills) for what in ("client", "server")}
-        rows = [
-            ("nodules, series", f"{self.nodules}, {self.series}"),
-            ("scored, parked", f"{self.scored}, {self.nodules - self.lost - self.scored}"),
-            ("lost", str(self.lost)),
-            ("killed (SIGKILL)", f"client {killed['client']} x, server {killed['server']} x"),
-            ("from a kill to the next outcome", self._pauses()),
-            ("whole run", f"{seconds:.0f} s, {rates.whole:.1f} nodules/s"),
-            ("nodules/s, median minute", f"{rates.median:.1f}"),
-            ("nodules/s, lowest minute", f"{rates.lowest:.1f}"),
-            ("nodules/s, lowest minute without a kill", _shown(rates.lowest_undisturbed)),
-            ("journal", f"{self.journal_bytes / 1e6:.1f} MB, {self.journal_bytes / max(self.nodules, 1):.0f} B/nodule"),
+    def plots(self) -> list[Plot]:
+        """Memory and outcomes over the seconds of the run."""
+        few = self.samples[:: len(self.samples) // _POINTS + 1]
+        seconds = [sample.seconds for sample in few]
+        memory = [Line(kind, seconds, [s.mb.get(kind, math.nan) for s in few]) for kind in kinds_of(self.samples)]
+        outcomes = [Line("outcomes", seconds, [float(sample.outcomes) for sample in few])]
+        return [
+            Plot("memory", "Resident memory", "s", "MB", memory),
+            Plot("outcomes", "Outcomes in the journal", "s", "nodules", outcomes),
         ]
-        return markdown((f"release {self.release}", "figure"), rows)
 
-    def _pauses(self) -> str:
+    def _night(self) -> Table:
+        seconds = self.samples[-1].seconds if self.samples else 0.0
+        client, server = (sum(kill.what == what for kill in self.kills) for what in ("client", "server"))
+        row: dict[str, Cell] = {
+            "nodules": self.nodules,
+            "series": self.series,
+            "scored": self.scored,
+            "parked": self.nodules - self.lost - self.scored,
+            "lost": self.lost,
+            "client_kills": client,
+            "server_kills": server,
+            "run_s": seconds,
+            "journal_mb": self.journal_bytes / 1e6,
+            "journal_bytes_per_nodule": self.journal_bytes / max(self.nodules, 1),
+        }
+        return Table(
+            name="night",
+            title="The night; killed with SIGKILL",
+            columns=tuple(row),
+            rows=[tuple(row.values())],
+            better={"lost": "lower"},
+            goals=(Goal("lost", at_most=0),),
+        )
+
+    def _rates(self) -> Table:
+        rates = self.rates
+        rows = [
+            ("whole run", rates.whole),
+            ("median minute", rates.median),
+            ("lowest minute", rates.lowest),
+            ("lowest minute without a kill", rates.lowest_undisturbed),
+        ]
+        better: dict[str, Literal["higher", "lower"]] = {"nodules_per_s": "higher"}
+        return Table("rates", "Rates", ("over", "nodules_per_s"), rows, keys=("over",), better=better)
+
+    def _kills(self) -> Table:
         """How long each kill held the run up; a client that is started again first finds out what is done."""
-        pauses = [(kill, pause_after(self.samples, kill)) for kill in self.kills]
-        return ", ".join(f"{kill.what} at {kill.outcomes}: {pause:.0f} s" for kill, pause in pauses) or "-"
+        rows = [(kill.what, kill.outcomes, kill.seconds, pause_after(self.samples, kill)) for kill in self.kills]
+        columns = ("killed", "after_nodules", "at_s", "to_next_outcome_s")
+        return Table("kills", "From a kill to the next outcome", columns, rows)
 
-    def _proof(self) -> str:
-        rows = [(check.what, check.found, "yes" if check.good else "NO") for check in self.checks]
-        return markdown(("proved from the journal", "found", "holds"), rows)
+    def _proof(self) -> Table:
+        return Table(
+            name="proof",
+            title="Proved from the journal",
+            columns=("what", "found", "holds"),
+            rows=[(check.what, check.found, check.good) for check in self.checks],
+            keys=("what",),
+            better={"holds": "higher"},
+            goals=(Goal("holds", at_least=True),),
+        )
 
     def facts(self) -> dict[str, Any]:
         """Everything but the samples, as JSON has it."""
@@ -155,15 +194,22 @@ def outcomes_at(samples: Sequence[Sample], seconds: float) -> float:
     return before.outcomes + part * (after.outcomes - before.outcomes)
 
 
-def memory_table(samples: Sequence[Sample], nodules: int) -> str:
+def memory_table(samples: Sequence[Sample], nodules: int) -> Table:
     """Resident memory of each kind of process at the quarters of the worklist, and at its peak."""
     peaks = peaks_of(samples)
     rows = []
     for kind in kinds_of(samples):
-        cells = [_shown(memory_at(samples, kind, part * nodules)) for _, part in _QUARTERS]
-        count = max(sample.readers for sample in samples) if kind == "readers" else 1
-        rows.append((f"{kind} ({count} processes)" if count > 1 else kind, *cells, _shown(peaks[kind])))
-    return markdown(("MB resident", *(name for name, _ in _QUARTERS), "peak"), rows)
+        cells = [memory_at(samples, kind, part * nodules) for _, part in _QUARTERS]
+        count = max(sample.readers for sample in samples) if kind == READERS else 1
+        rows.append((kind, count, *cells, peaks[kind]))
+    return Table(
+        name="memory",
+        title="Resident memory over the worklist",
+        columns=("process", "processes", *(f"{name}_mb" for name, _ in _QUARTERS), "peak_mb"),
+        rows=rows,
+        keys=("process",),
+        better={"peak_mb": "lower"},
+    )
 
 
 def memory_at(samples: Sequence[Sample], kind: str, outcomes: float) -> float | None:
@@ -180,7 +226,3 @@ def memory_at(samples: Sequence[Sample], kind: str, outcomes: float) -> float | 
 def peaks_of(samples: Sequence[Sample]) -> dict[str, float]:
     """The most memory of each kind, MB."""
     return {kind: max(s.mb.get(kind, 0.0) for s in samples) for kind in kinds_of(samples)}
-
-
-def _shown(figure: float | None) -> str:
-    return "-" if figure is None else f"{figure:.1f}"

@@ -10,6 +10,8 @@ CLIENT_CODES: dict[str, str] = {
     "SERVER_UNREACHABLE": "No server answers at the address; no run begins.",
     "SERVER_NOT_NODULESERVE": "A server answers, but serves no release of noduleserve; no run begins.",
     "SERVER_NOT_SCORING": "A server is there, but does not score a test nodule; no run begins.",
+    "SHARED_MEMORY_ELSEWHERE": "The server does not see this machine's shared memory; no run begins.",
+    "SHARED_MEMORY_FULL": "This machine has no shared memory left for voxels; no run begins.",
     "SERVERS_DIFFER": "The servers serve different releases; no run begins.",
     "SERVER_GONE": "No server was there for too long; the run broke off, and goes on where it stopped.",
     "SERVER_LOST": "The connection broke while the nodule was being scored, each time that it was tried.",

@@ -26,6 +26,7 @@ from .scorer import Scorer
 from .servers import Servers
 from .status import EngineStatus
 from .transports.base import Transport, TransportMaker
+from .transports.shared_memory import SharedMemoryTransport
 from .transports.stream import StreamTransport
 from .transports.unary import UnaryTransport
 
@@ -61,7 +62,8 @@ class Engine:
         """Connect.
 
         Raises:
-            ServerError: SERVER_UNREACHABLE, SERVER_NOT_NODULESERVE, SERVER_NOT_SCORING, SERVERS_DIFFER.
+            ServerError: SERVER_UNREACHABLE, SERVER_NOT_NODULESERVE, SERVER_NOT_SCORING, SERVERS_DIFFER;
+                SHARED_MEMORY_ELSEWHERE and SHARED_MEMORY_FULL with transport "shared-memory".
         """
         await self._servers.__aenter__()
         return self
@@ -120,4 +122,6 @@ class Engine:
     def _transport(self, address: str) -> Transport:
         if self.options.transport == "unary":
             return UnaryTransport(address)
+        if self.options.transport == "shared-memory":
+            return SharedMemoryTransport(address)
         return StreamTransport(address, self.options.streams)

@@ -7,6 +7,7 @@ flight, the byte budget all of them together.  Whoever takes no outcomes stops t
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -172,13 +173,15 @@ class Flow:
         if isinstance(box, Refusal):
             return box
         assert nodule.center is not None
+        began = time.perf_counter()
         reserved = await self._budget.acquire(box)
+        waited = time.perf_counter() - began
         read: ReadNodule | None = None
         try:
             cut = await lane.cut(place, nodule.center)
             if isinstance(cut, Refusal):
                 return cut
-            read = ReadNodule(nodule, cut, plan.series_uid, plan.scanner, opened, reserved)
+            read = ReadNodule(nodule, cut, plan.series_uid, plan.scanner, opened, reserved, waited)
             return read
         finally:
             if read is None:

@@ -79,7 +79,7 @@ def score_request(
         box: where they lie in the volume.
         geometry: of the whole volume.
         center: LPS millimetres (x, y, z).
-        priority: of 1 and 2, 1 overtakes in the server's queues; 0 leaves it to the server.
+        priority: of 1 and 2, 1 overtakes in the queues of a server that is set to it; 0 leaves it to the server.
     """
     request = infer_request(
         ENSEMBLE,

@@ -31,7 +31,7 @@ class ClientSettings(TypedDict, total=False):
     """What may be set of a client; see EngineOptions.  Without a word, someone waits for the score: deadline 60 s,
     server_wait 30 s, priority "interactive", and series are read in a thread of this process."""
 
-    transport: Literal["stream", "unary"]
+    transport: Literal["stream", "unary", "shared-memory"]
     streams: int
     in_flight: int
     deadline: float

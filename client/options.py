@@ -24,7 +24,8 @@ class EngineOptions:
     Attributes:
         servers: addresses of gRPC, "host:port" or "dns:///name:port" (every address that the name has); one string may
             hold several, separated by commas.
-        transport: "stream" (bidirectional streams) or "unary" (a call a nodule).
+        transport: "stream" (bidirectional streams), "unary" (a call a nodule) or "shared-memory" (a call a nodule, its
+            voxels in memory shared with a server on this machine).
         streams: how many streams to each server. Triton answers a stream in the order of its requests, so that a slow
             nodule holds up those behind it on its own stream only.
         in_flight: nodules sent to a server and not answered, at most, for each server.
@@ -32,14 +33,14 @@ class EngineOptions:
         server_wait: seconds that no server may be reachable before the run breaks off (SERVER_GONE).
         retries: how often a nodule is asked for again after a transient failure.
         backoff: pauses before that.
-        priority: "interactive" overtakes what waits in the server with "night".
+        priority: "interactive" overtakes what waits with "night", on a server that is set to it (ServerSettings).
         readers: processes that read series; 0: a thread of this process; None: processes for a long worklist only.
         read_ahead: bytes of voxels that are read or sent and not answered, at most; one box may be larger.
         views: compute the nine views of each scored nodule as well, for a report.
     """
 
     servers: tuple[str, ...]
-    transport: Literal["stream", "unary"] = "stream"
+    transport: Literal["stream", "unary", "shared-memory"] = "stream"
     streams: int = 2
     in_flight: int = IN_FLIGHT
     deadline: float = DEADLINE_S
@@ -52,8 +53,8 @@ class EngineOptions:
     views: bool = False
 
     def __post_init__(self) -> None:
-        if self.transport not in ("stream", "unary"):
-            raise ValueError(f"there is no transport {self.transport!r}: stream or unary")
+        if self.transport not in ("stream", "unary", "shared-memory"):
+            raise ValueError(f"there is no transport {self.transport!r}: stream, unary or shared-memory")
         if self.priority not in PRIORITIES:
             raise ValueError(f"there is no priority {self.priority!r}: {' or '.join(PRIORITIES)}")
         if min(self.streams, self.in_flight, self.read_ahead) < 1 or self.retries < 0 or (self.readers or 0) < 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,8 @@ class ReadNodule:
         scanner: that made the series; see Outcome.
         opened: seconds that opening the series took, for its first nodule; None for the others.
         reserved: bytes of the budget that it holds.
+        waited: seconds that it waited for room in that budget.
+        ready: when its box was there, seconds of time.perf_counter.
     """
 
     nodule: Nodule
@@ -43,6 +45,8 @@ class ReadNodule:
     scanner: dict[str, str]
     opened: float | None
     reserved: int
+    waited: float = 0.0
+    ready: float = field(default_factory=time.perf_counter)
 
 
 class Scorer:
@@ -58,7 +62,8 @@ class Scorer:
             NoduleserveError: what ends the run, such as SERVER_GONE.
         """
         cut = read.cut
-        seconds = {"box": cut.seconds} | ({} if read.opened is None else {"open": read.opened})
+        waited = read.waited + time.perf_counter() - read.ready
+        seconds = {"box": cut.seconds, "wait": waited} | ({} if read.opened is None else {"open": read.opened})
         try:
             score = await self._score(cut, seconds)
             views = await asyncio.to_thread(_views_of, cut) if self._options.views else None

@@ -30,6 +30,8 @@ _PATIENCE = 3  # late or busy answers in a row before a server is left alone
 _PROBE_S = 60.0  # for the score of a test nodule while looking whether a server is back: it overtakes what waits
 _AT_ONCE = frozenset({"SERVER_LOST", "SERVER_UNREACHABLE", "SERVER_STOPPING", "SERVER_BROKEN"})
 
+_NEVER = frozenset({"SERVER_NOT_NODULESERVE", "SHARED_MEMORY_ELSEWHERE"})  # no waiting makes such a server usable
+
 
 @dataclass(eq=False)
 class _Server:
@@ -76,7 +78,8 @@ class Servers:
 
         Raises:
             ServerError: SERVER_UNREACHABLE, SERVER_NOT_NODULESERVE, SERVER_NOT_SCORING where no server can be used;
-                SERVER_NOT_NODULESERVE as well where one of several is something else; SERVERS_DIFFER.
+                SERVER_NOT_NODULESERVE and SHARED_MEMORY_ELSEWHERE as well where it is so of one of several;
+                SERVERS_DIFFER.
         """
         try:
             for name in split_addresses(self._options.servers):
@@ -139,8 +142,11 @@ class Servers:
     # ------------------------------------------------------------ beginning
 
     async def _addresses(self, name: str) -> list[str]:
-        """A stream stays with the machine it began with, so that a name becomes a server for each of its machines."""
-        if name.startswith(DNS) and self._options.transport == "stream":
+        """A stream stays with the machine it began with, so that a name becomes a server for each of its machines.
+
+        Memory is shared with one machine as well.
+        """
+        if name.startswith(DNS) and self._options.transport != "unary":
             return await resolve(name)
         return [name]
 
@@ -158,7 +164,7 @@ class Servers:
         infos = [info for info in found if isinstance(info, ReleaseInfo)]
         errors = [error for error in found if isinstance(error, BaseException)]
         for error in errors:
-            if not infos or not isinstance(error, ServerError) or error.code == "SERVER_NOT_NODULESERVE":
+            if not infos or not isinstance(error, ServerError) or error.code in _NEVER:
                 raise error
         self._check_alike(infos)
         self.info = infos[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ class Journal(Contents):
 
     Attributes:
         cut_bytes: length of a torn end that was cut off at opening; it never counted.
+        spent: seconds so far by what for: "lines" (made of records, by whoever handed them in), "disk" (written and
+            synced) and "index", both by the journal's own thread.
     """
 
     def __init__(self, path: Path, descriptor: int, *, batch: int, seconds: float, embeddings: bool) -> None:
@@ -42,6 +45,7 @@ class Journal(Contents):
         self.cut_bytes, self.torn_bytes = self.torn_bytes, 0
         if self.cut_bytes:
             cut_torn_end(path, descriptor, self._end)
+        self.spent = dict.fromkeys(("lines", "disk", "index"), 0.0)
         self._embeddings = embeddings
         self._appender = Appender(descriptor, self._end)
         self._batches: Batches[bytes] = Batches(self._write, batch, seconds)
@@ -113,33 +117,41 @@ class Journal(Contents):
         """Hand in records and wait until they are on the disk; raises like `append` and `flush`."""
         self._batches.put(self._lines(records), hurry=True).result()
 
-    async def commit(self, records: Sequence[Record]) -> None:
+    async def commit(self, records: Sequence[Record], *, hurry: bool = False) -> None:
         """Hand in records and wait until they are on the disk, together with those of others; raises like `append`.
 
         Whoever stops waiting does not take the records back.
+
+        Args:
+            records: none is allowed, to wait in a hurry for those that were handed in before.
+            hurry: do not wait for more.
         """
         lines = self._lines(records)
-        if lines:
-            await asyncio.wrap_future(self._batches.put(lines))
+        if lines or hurry:
+            await asyncio.wrap_future(self._batches.put(lines, hurry=hurry))
 
     def _lines(self, records: Iterable[Record]) -> list[bytes]:
-        lines = []
+        began, lines = time.perf_counter(), []
         for record in records:
             if isinstance(record, OutcomeRecord):
                 lines.append(encode(record.fields(embedding=self._embeddings)))
             elif not (isinstance(record, RowRecord) and self._has_row(record.nodule.number, record.key)):
                 lines.append(encode(record.fields()))
+        self.spent["lines"] += time.perf_counter() - began
         return lines
 
     def _write(self, lines: list[bytes]) -> None:
-        offset = self._appender.end
+        offset, began = self._appender.end, time.perf_counter()
         try:
             self._appender.append(b"".join(lines))
         except OSError as error:
             raise not_written(self.path, error) from None
+        on_disk = time.perf_counter()
         for line in lines:
             self._add(decode(line), offset)
             offset += len(line)
+        self.spent["disk"] += on_disk - began
+        self.spent["index"] += time.perf_counter() - on_disk
 
     def _let_go_in_child(self) -> None:
         os.close(self._descriptor)

@@ -27,6 +27,7 @@ from .commands.report import report
 from .commands.results import results
 from .commands.score import score
 from .commands.serve import serve
+from .commands.train import train
 from .commands.worklist import worklist
 from .errors import NoduleserveError
 
@@ -73,6 +74,7 @@ def _options(
 
 
 # In the order of `noduleserve --help`: the way of a release.
+app.command()(train)
 app.command()(export)
 app.command()(reprompt)
 app.command()(inspect)

@@ -12,6 +12,8 @@
      +-- ParityError             an exported graph does not compute what the checkpoint computes
      +-- EngineError             a TensorRT plan cannot be built, found or trusted
      +-- EvaluationError         results and labels cannot be held against each other
+     +-- TrainingError           a model cannot be trained from what was given
+     +-- BenchmarkError          a record of a benchmark cannot be written, read or compared
 
 `preprocessing.BadRequest` stands beside the tree, since preprocessing also runs where noduleserve is not installed;
 it carries the same `code`, `what` and `mend`.
@@ -81,3 +83,11 @@ class EngineError(NoduleserveError):
 
 class EvaluationError(NoduleserveError):
     """Results and labels cannot be held against each other."""
+
+
+class BenchmarkError(NoduleserveError):
+    """Nothing could be measured, planned or compared, or what was measured does not count."""
+
+
+class TrainingError(NoduleserveError):
+    """A model cannot be trained from what was given."""

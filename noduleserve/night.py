@@ -112,7 +112,7 @@ async def _score(
     async with Engine(options) as engine:
         watch(engine.status)
         resume = Resume(journal, engine.info.release, PREPROCESSING_VERSION, retry_parked=retry_parked)
-        await journal.commit([_beginning(nodules, worklist, engine.info, journal.cut_bytes)])
+        await journal.commit([_beginning(nodules, worklist, engine.info, journal.cut_bytes)], hurry=True)
         counts = NightCounts(engine.info, len(nodules))
         began = time.perf_counter()
 
@@ -126,7 +126,7 @@ async def _score(
             counts.add(outcome)
             progress(outcome)
 
-        await _keep_all(engine, nodules, done, keep)
+        await _keep_all(engine, nodules, done, keep, lambda: journal.commit([], hurry=True))
         counts.seconds = time.perf_counter() - began
         return counts
 
@@ -138,7 +138,11 @@ def _beginning(nodules: Sequence[Nodule], worklist: str, info: ReleaseInfo, cut_
 
 
 async def _keep_all(
-    engine: Engine, nodules: Sequence[Nodule], done: Done, keep: Callable[[Outcome], Coroutine[None, None, None]]
+    engine: Engine,
+    nodules: Sequence[Nodule],
+    done: Done,
+    keep: Callable[[Outcome], Coroutine[None, None, None]],
+    flush: Callable[[], Coroutine[None, None, None]],
 ) -> None:
     """Hand every outcome on as it comes; where the engine breaks off, what came is kept before its error goes on."""
     broken: NoduleserveError | None = None
@@ -152,6 +156,8 @@ async def _keep_all(
                         keeping.create_task(keep(outcome)).add_done_callback(lambda _: room.release())
             except NoduleserveError as error:
                 broken = error
+            await asyncio.sleep(0)  # those of the last outcomes hand them in first
+            keeping.create_task(flush())  # nothing more will come that would be worth waiting for
     except BaseExceptionGroup as group:  # of outcomes that could not be kept the first says why
         raise group.exceptions[0] from None
     if broken:

@@ -63,7 +63,8 @@ class Outcome:
         error_code: stable code of what went wrong, or "".
         error: what went wrong and how to mend it, or "".
         seconds: wall time by stage for this nodule: "open" (headers of its series, counted for the first nodule only),
-            "box" (reading its voxels), "server" (request sent until answer).
+            "box" (reading its voxels), "wait" (for room: in the byte budget, and among those in flight), "server"
+            (request sent until answer).
         views: the nine views, float32 [9, 50, 50], where they were asked for.
         warnings: what is doubtful about its series and its place in it; none where no voxels could be read.
         series_uid: SeriesInstanceUID of the series that was opened, or "" where it could not be, or has none.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,11 +23,20 @@ from noduleserve.errors import ServerError
 from noduleserve.release import Release
 
 from .health import flush, is_listening, is_ready
+from .settings import ServerSettings, changed_configurations
 from .triton import find_triton
 
 _SHM = Path("/dev/shm")
-_LIBC = ctypes.CDLL(None)  # loaded before any fork: a child of a process with threads must not load libraries
-_PR_SET_PDEATHSIG = 1
+# Asks the kernel for SIGTERM when the parent dies, however it dies (PR_SET_PDEATHSIG), and becomes Triton.  A function
+# that Popen runs in its child would do the same, but only a child that was forked can run one, and a process with
+# gRPC's threads at work must not fork: the child crashes over what they held.  Without one, Popen takes vfork.
+_LAUNCHER = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("its parent had ended")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 _SAID_WITHOUT_GPU = "CudaDriverHelper|CUDA driver version is insufficient"  # of errors in Triton's log that are none
 
 
@@ -109,6 +118,7 @@ class TritonProcess:
         log: Path | None = None,
         encoder_threads: int | None = None,
         engines: Path | None = None,
+        settings: ServerSettings | None = None,
     ) -> None:
         """Prepare a server.
 
@@ -116,12 +126,14 @@ class TritonProcess:
             release: checked already by `Release.open`.
             endpoints: where to listen.
             log: file for Triton's own log; without one it is kept until the end only.
-            encoder_threads: threads of the encoder; by default one a core.
+            encoder_threads: threads of the encoder, whatever the settings say; by default one a core.
             engines: folder of TensorRT plans, on target `tensorrt`; by default beside the release.
+            settings: what this machine decides about the release; by default nothing.
         """
         self.release = release
         self.endpoints = endpoints
-        self._encoder_threads = encoder_threads
+        self.settings = settings or ServerSettings()
+        self._encoder_threads = encoder_threads or self.settings.encoder_threads
         self._engines = engines
         self._work = Path(tempfile.mkdtemp(prefix="noduleserve-"))
         self._log = log or self._work / "triton.log"
@@ -149,7 +161,8 @@ class TritonProcess:
         """Start Triton; returns at once.
 
         Raises:
-            ServerError: PORT_IN_USE, TRITON_NOT_FOUND, PYTHON_NOT_SUPPORTED, PYTHON_LIBRARY_MISSING.
+            ServerError: PORT_IN_USE, TRITON_NOT_FOUND, PYTHON_NOT_SUPPORTED, PYTHON_LIBRARY_MISSING,
+                SETTINGS_DO_NOT_FIT.
             EngineError: on target `tensorrt`, NO_GPU, ENGINE_MISSING, ENGINE_DOES_NOT_FIT, ENGINE_DAMAGED.
         """
         repository = self._repository()
@@ -170,6 +183,9 @@ class TritonProcess:
             "--exit-timeout-secs=5",
             f"--grpc-address={at.host}",
             f"--grpc-port={at.grpc}",
+            # Clients ask every half minute whether a server that computes is still there; by default Triton takes that
+            # for abuse after a minute and a half without an answer, and hangs up.
+            "--grpc-http2-min-recv-ping-interval-without-data=10000",
             f"--http-address={at.host}",
             f"--http-port={at.http}",
             f"--metrics-address={at.host}",
@@ -180,18 +196,18 @@ class TritonProcess:
         ]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                command,
+                [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches us alone, and we end Triton in our own order
-                preexec_fn=_die_with_parent,
             )
 
     def _repository(self) -> list[str]:
         """Triton's arguments for what it serves: links to the files that the manifest lists, and the plan if any.
 
+        A configuration that the settings change is written in the place of its link.
         So Triton runs nothing that lies in the release but is not of it, such as byte code, and writes nothing into it.
         """
         out, arguments, plan = self._work / "model_repository", [], None
@@ -200,7 +216,8 @@ class TritonProcess:
             plan = engine.plan
             if "version_compatible" in engine.record["options"]:
                 arguments = ["--backend-config=tensorrt,version-compatible=true"]
-        return [f"--model-repository={compose_repository(self.release, out, plan)}", *arguments]
+        changed = changed_configurations(self.release, self.settings)
+        return [f"--model-repository={compose_repository(self.release, out, plan, changed=changed)}", *arguments]
 
     def wait_ready(self, timeout: float = 120.0, give_up: Callable[[], bool] = lambda: False) -> None:
         """Return when nodules can be sent.
@@ -280,8 +297,3 @@ class TritonProcess:
 
     def _where(self) -> str:
         return "Give --log-file to keep Triton's whole log."
-
-
-def _die_with_parent() -> None:
-    """Runs in the child before Triton: ask the kernel for SIGTERM when the parent dies, however it dies."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -10,6 +10,7 @@ from pathlib import Path
 from noduleserve.release import Release
 
 from .process import Endpoints, TritonProcess
+from .settings import ServerSettings
 
 
 def serve(
@@ -19,6 +20,7 @@ def serve(
     log: Path | None = None,
     encoder_threads: int | None = None,
     engines: Path | None = None,
+    settings: ServerSettings | None = None,
     ready_timeout: float = 120.0,
     tell: Callable[[str], None] = print,
 ) -> None:
@@ -28,18 +30,21 @@ def serve(
         release: what to serve.
         endpoints: where to listen.
         log: file for Triton's own log.
-        encoder_threads: threads of the encoder; by default one a core.
+        encoder_threads: threads of the encoder, whatever the settings say; by default one a core.
         engines: folder of TensorRT plans, on target `tensorrt`; by default beside the release.
+        settings: what this machine decides about the release; by default nothing.
         ready_timeout: seconds.
         tell: is called with one line when the server is ready, and one when it has ended.
 
     Raises:
-        ServerError: why it could not be started, or SERVER_DIED.
+        ServerError: why it could not be started, SETTINGS_DO_NOT_FIT among others, or SERVER_DIED.
         EngineError: why there is no TensorRT plan to serve.
     """
     asked_to_stop = threading.Event()
     previous = {s: signal.signal(s, lambda *_: asked_to_stop.set()) for s in (signal.SIGTERM, signal.SIGINT)}
-    process = TritonProcess(release, endpoints, log=log, encoder_threads=encoder_threads, engines=engines)
+    process = TritonProcess(
+        release, endpoints, log=log, encoder_threads=encoder_threads, engines=engines, settings=settings
+    )
     try:
         process.start()
         process.wait_ready(ready_timeout, give_up=asked_to_stop.is_set)
@@ -60,7 +65,8 @@ def ready_line(process: TritonProcess) -> str:
     """One line: what is served, where, and what must be known of it."""
     at, manifest = process.endpoints, process.release.manifest
     notice = f" ({manifest['notice']})" if manifest["notice"] else ""
+    settings = f", settings: {process.settings}" if process.settings.chosen else ""
     return (
         f"ready: release {process.release.id}{notice}, grpc {at.host}:{at.grpc}, http {at.host}:{at.http}, "
-        f"metrics {at.host}:{at.metrics}"
+        f"metrics {at.host}:{at.metrics}{settings}"
     )

@@ -10,6 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from noduleserve.benchmarks.codes import BENCHMARK_CODES
 from noduleserve.client.codes import CLIENT_CODES, MODEL_CODES, REQUEST_CODES
 from noduleserve.commands.codes import code_tables, codes, markdown
 from noduleserve.ct.codes import SERIES_CODES, WARNING_CODES
@@ -17,6 +18,7 @@ from noduleserve.evaluation.codes import EVALUATION_CODES
 from noduleserve.journal.codes import JOURNAL_CODES
 from noduleserve.preprocessing.errors import MENDS
 from noduleserve.results.codes import OUTPUT_CODES
+from noduleserve.training.codes import TRAINING_CODES
 from noduleserve.worklist.codes import WORKLIST_CODES
 
 ROOT = Path(__file__).parent.parent
@@ -97,6 +99,8 @@ def test_client_codes_are_those_of_the_client() -> None:
         ("journal", "JournalError", JOURNAL_CODES.keys()),
         ("results", "ResultsError", OUTPUT_CODES.keys()),
         ("evaluation", "EvaluationError", EVALUATION_CODES.keys()),
+        ("training", "TrainingError", TRAINING_CODES.keys()),
+        ("benchmarks", "BenchmarkError", BENCHMARK_CODES.keys()),
     ],
 )
 def test_codes_of_a_room_of_its_own_error(room: str, error: str, known: set[str]) -> None:

@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "evaluation": {"errors"},
     "journal": {"results", "ct", "worklist", "preprocessing", "errors"},
     "client": {"results", "ct", "worklist", "preprocessing", "errors", "protocol"},
+    "training": {"export", "evaluation", "ct", "worklist", "preprocessing", "errors"},
     "look": {"results", "ct", "preprocessing", "errors"},
 }
 

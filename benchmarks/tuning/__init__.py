@@ -1,1 +1,1 @@
-"""Which settings of the server are best on this machine: tries them, keeps the table that shows why."""
+"""Server settings that suit one machine: tried against the release's own, and written only if they are better."""

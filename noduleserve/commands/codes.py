@@ -26,11 +26,13 @@ class CodeTable:
 
 def code_tables() -> tuple[CodeTable, ...]:
     """All tables of codes, in the order in which a nodule may meet them."""
+    from noduleserve.benchmarks.codes import BENCHMARK_CODES
     from noduleserve.client.codes import CLIENT_CODES, MODEL_CODES, REQUEST_CODES
     from noduleserve.ct.codes import SERIES_CODES, WARNING_CODES
     from noduleserve.evaluation.codes import EVALUATION_CODES
     from noduleserve.journal.codes import JOURNAL_CODES
     from noduleserve.results.codes import OUTPUT_CODES, REPORT_CODES, RESULT_CODES
+    from noduleserve.training.codes import TRAINING_CODES
     from noduleserve.worklist.codes import WORKLIST_CODES
 
     return (
@@ -45,6 +47,8 @@ def code_tables() -> tuple[CodeTable, ...]:
         CodeTable("report", "The file named is as it was before.", REPORT_CODES),
         CodeTable("sr", "The SR of the series is not written; its scores stand in the table.", RESULT_CODES),
         CodeTable("evaluation", "Nothing is evaluated.", EVALUATION_CODES),
+        CodeTable("benchmark", "Nothing is measured, or what was measured does not count.", BENCHMARK_CODES),
+        CodeTable("training", "No checkpoint is written; what was trained so far is kept.", TRAINING_CODES),
     )
 
 

@@ -23,6 +23,9 @@ ServerOption = Annotated[
     typer.Option(help="HOST:PORT of a server's gRPC; several with commas between, or dns:///NAME:PORT."),
 ]
 ReleaseOption = Annotated[Path | None, typer.Option(help="Start a private server on this release for the run.")]
+PrivateSettingsOption = Annotated[
+    Path | None, typer.Option(help="TOML with instances, threads, batches and queues of the private server.")
+]
 
 
 def score(
@@ -38,6 +41,7 @@ def score(
     ],
     server: ServerOption = None,
     release: ReleaseOption = None,
+    settings: PrivateSettingsOption = None,
     root: Annotated[
         Path | None, typer.Option(help="Folder that image_path is relative to; default: the worklist's.")
     ] = None,
@@ -52,7 +56,8 @@ def score(
         bool, typer.Option("--retry-parked", help="Try again what an earlier run could not score.")
     ] = False,
     transport: Annotated[
-        Literal["stream", "unary"], typer.Option(help="Bidirectional streams, or one call a nodule.")
+        Literal["stream", "unary", "shared-memory"],
+        typer.Option(help="Bidirectional streams, a call a nodule, or voxels in memory shared with a local server."),
     ] = "stream",
     streams: Annotated[int, typer.Option(min=1, help="Streams to each server.")] = 2,
     in_flight: Annotated[int, typer.Option(min=1, help="Nodules sent to a server and not answered, at most.")] = 8,
@@ -62,7 +67,7 @@ def score(
         float, typer.Option(min=0, help="Seconds without any server before the run breaks off.")
     ] = 600.0,
     priority: Annotated[
-        Literal["interactive", "night"], typer.Option(help="Interactive nodules overtake a night's in the server.")
+        Literal["interactive", "night"], typer.Option(help="Interactive overtakes night, if the server is set to it.")
     ] = "night",
     readers: Annotated[
         int | None, typer.Option(min=0, help="Processes that read CT; 0: a thread. Default: by the worklist's length.")
@@ -100,6 +105,8 @@ def score(
 
     if (server is None) == (release is None):
         raise typer.BadParameter("give one of --server and --release", param_hint="--server / --release")
+    if settings and release is None:
+        raise typer.BadParameter("a server has its own: `noduleserve serve --settings`", param_hint="--settings")
     nodules = read_worklist(worklist, root)
     check_writable(out, list(nodules[0].columns))
     tally = Tally(len(nodules))
@@ -107,7 +114,7 @@ def score(
     with _begun_or_gone(place), Journal.open(place, fresh=not resume) as kept:
         if kept.cut_bytes:
             err.print(f"{place.name}: an unfinished last line of {kept.cut_bytes} bytes was cut off; it never counted.")
-        with server_for(server, release, log_file) as address, shown(tally, log):
+        with server_for(server, release, log_file, settings) as address, shown(tally, log):
             options = EngineOptions(
                 servers=(address,),
                 transport=transport,
@@ -178,7 +185,9 @@ def _write(journal: Contents, out: list[str]) -> bool:
 
 
 @contextlib.contextmanager
-def server_for(server: str | None, release: Path | None, log: Path | None) -> Iterator[str]:
+def server_for(
+    server: str | None, release: Path | None, log: Path | None, settings: Path | None = None
+) -> Iterator[str]:
     """The address of the server that is named, or of a private one that lives as long as the block."""
     # An exit that passes through here ends the private server, clears its files, and says how far the run came; the
     # default would not.
@@ -188,9 +197,11 @@ def server_for(server: str | None, release: Path | None, log: Path | None) -> It
         yield server
         return
     from noduleserve.server.process import Endpoints, TritonProcess
+    from noduleserve.server.settings import ServerSettings
 
+    chosen = ServerSettings.read(settings) if settings else None
     with err.status("checking the release and starting Triton"):
-        process = TritonProcess(Release.open(release), Endpoints(grpc=0, http=0, metrics=0), log=log)
+        process = TritonProcess(Release.open(release), Endpoints(grpc=0, http=0, metrics=0), log=log, settings=chosen)
         process.__enter__()
     with contextlib.ExitStack() as end:
         end.push(process)

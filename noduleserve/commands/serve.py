@@ -9,6 +9,11 @@ import typer
 
 from noduleserve.release import Release
 
+SettingsOption = Annotated[
+    Path | None,
+    typer.Option(help="TOML with instances, threads, batches and queues for this machine, as `bench tune` writes it."),
+]
+
 
 def serve(
     release: Annotated[Path, typer.Argument(help="Folder that `noduleserve export` wrote.")],
@@ -20,6 +25,7 @@ def serve(
     encoder_threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of the encoder; default: one a core.")
     ] = None,
+    settings: SettingsOption = None,
     engines: Annotated[
         Path | None,
         typer.Option(help="Folder of TensorRT plans; default: NODULESERVE_ENGINES, else RELEASE.engines."),
@@ -35,9 +41,12 @@ def serve(
         noduleserve serve releases/may
 
         noduleserve serve releases/may --grpc-port 9001 --http-port 9000 --metrics-port 9002
+
+        noduleserve serve releases/may --settings may.settings.toml
     """
     from noduleserve.server.process import Endpoints
     from noduleserve.server.serve import serve as run
+    from noduleserve.server.settings import ServerSettings
 
     run(
         Release.open(release),
@@ -45,6 +54,7 @@ def serve(
         log=log_file,
         encoder_threads=encoder_threads,
         engines=engines,
+        settings=ServerSettings.read(settings) if settings else None,
         ready_timeout=ready_timeout,
         tell=lambda line: print(line, flush=True),
     )

@@ -17,8 +17,8 @@ from .view_pictures import ViewFacts, png_uri, view_facts
 
 SUMMARY_COLUMNS = 6  # further worklist columns that fit beside the numbers
 SUMMARY_FEATURES = 5  # semantic features that fit there; a nodule's section has them all
-# What "open", "box" and "server" of Outcome.seconds are called on the page.
-SECONDS = {"open": "open series", "box": "read box", "server": "server, send to answer"}
+# What the stages of Outcome.seconds are called on the page.
+SECONDS = {"open": "open series", "box": "read box", "wait": "wait for room", "server": "server, send to answer"}
 Views = NDArray[np.float32] | str  # [9, 50, 50], or why there are none
 _Grouping = list[tuple[str, list[tuple[int, str]]]]  # feature -> its values with their places in SEMANTIC
 _Features = list[tuple[str, list[tuple[str, float]]]]  # feature -> its values with their probabilities

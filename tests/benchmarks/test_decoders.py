@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from noduleserve.benchmarks.decoders import ENCODERS, bench_decoders, phantom_slice, table
+from noduleserve.benchmarks.decoders import ENCODERS, bench_decoders, decoders_plot, decoders_table, phantom_slice
 
 
 def test_every_decoder_is_timed_or_left_out_with_a_reason() -> None:
@@ -18,9 +18,11 @@ def test_every_decoder_is_timed_or_left_out_with_a_reason() -> None:
         assert sum(f.chosen for f in of_syntax) == 1
         assert min(f.ratio for f in of_syntax) == 1
         assert all(0 < f.size < 1 and f.seconds > 0 for f in of_syntax)
-    text = table(figures, ["Left out: nothing."])
-    assert text.count("\n") + 1 == 2 + len(figures) + 1
-    assert text.count("**") == 2 * len(ENCODERS)
+    rows = decoders_table(figures).rows
+    assert [row[:3] for row in rows] == [(f.syntax, f.plugin, f.chosen) for f in figures]
+    lines = decoders_plot(figures).lines
+    assert {line.name for line in lines} == {f.plugin for f in figures}
+    assert sum(len(line.x) for line in lines) == len(figures)
 
 
 def test_a_decoder_that_gives_other_voxels_is_named_and_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 import noduleserve.model_repository
-from noduleserve.benchmarks.encoder import bench_encoder, table, untrained_graph
+from noduleserve.benchmarks.encoder import bench_encoder, encoder_plot, encoder_table, untrained_graph
 from noduleserve.served_engine import load_engine_module
 
 MODEL = Path(noduleserve.model_repository.__file__ or "").parent / "nodule_encoder" / "1"
@@ -27,9 +27,13 @@ def test_every_way_is_measured_or_left_out_with_a_reason() -> None:
         assert 0 < by_way["fp32", "openvino"].embedding < 1e-5
     else:
         assert "Left out: OpenVINO FP32, since the Python package openvino is not installed." in absent
-    text = table(figures, absent)
-    assert text.count("\n") + 1 == 2 + len(ways)
-    assert all(line in text for line in absent)
+    table = encoder_table(figures)
+    assert table.rows[0][:2] == ("ONNX Runtime", "FP32")
+    first = dict(zip(table.columns, table.rows[0], strict=True))
+    assert first["nodule_lowest_ms"] == 1e3 * min(full.seconds) <= first["nodule_ms"] <= first["nodule_highest_ms"]
+    assert (first["ratio"], first["embedding_differs"], first["on_disk_mb"]) == (1, 0, full.size / 1e6)
+    (line,) = encoder_plot(figures).lines
+    assert len(line.x) == len(line.low) == len(line.high) == len(figures)
     assert any("turns" in line for line in lines)
 
 

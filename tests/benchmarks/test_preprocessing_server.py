@@ -36,12 +36,13 @@ def test_one_thread_does_the_work(watched: Watched) -> None:
     assert watched.cpu_s[0] / sum(watched.cpu_s) > 0.98
 
 
-def test_the_table_says_what_was_seen() -> None:
+def test_the_tables_say_what_was_seen() -> None:
     seen = Watched([0, 2], [50.0, 51.5], [90.0, 91.0], [0.01, 0.03], [0.5, 2.5], [3.0, 1.0])
-    lines = seen.table().splitlines()
-    assert lines[2:4] == ["| 0 | 50.0 | 90.0 |", "| 2 | 51.5 | 91.0 |"]
-    assert "median 20.00 ms, p99 29.80 ms; boxes of 0.50..2.5 MB" in lines[5]
-    assert lines[6] == "2 threads, of which one did 75.0% of the work"
+    memory, request, threads = seen.tables()
+    assert memory.rows == ((0, 50.0, 90.0), (2, 51.5, 91.0))
+    assert request.rows[0] == pytest.approx((2, 20.0, 29.8, 30.0, 0.5, 1.5, 2.5))
+    assert threads.rows == ((2, 4.0, 0.75),)
+    assert [line.y for line in seen.plot().lines] == [(50.0, 51.5), (90.0, 91.0)]
 
 
 def test_nodules_are_of_many_shapes() -> None:

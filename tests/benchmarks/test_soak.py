@@ -13,6 +13,8 @@ import pytest
 from serving import command, living, read_rows, write_rows
 from typer.testing import CliRunner
 
+from noduleserve.benchmarks.record.files import read_record
+from noduleserve.benchmarks.record.markdown import table_of
 from noduleserve.benchmarks.soak import SoakOptions, killed, planned_kills
 from noduleserve.benchmarks.soak_figures import Kill, Rates, Soak, memory_at, memory_table, pause_after, rates_of
 from noduleserve.benchmarks.soak_proof import (
@@ -39,8 +41,7 @@ def soak(tmp_path_factory: pytest.TempPathFactory) -> Path:
     line = ("--nodules", NODULES, "--bad", PARKED / NODULES, "--kills", 1, "--phantoms", 1, "--sample", 8, "--out", out)
     done = command("bench", "soak", *line)
     assert done.returncode == 0, (done.stdout, done.stderr)
-    assert "| lost | 0 |" in done.stdout and "| NO |" not in done.stdout
-    assert "| killed (SIGKILL) | client 1 x, server 1 x |" in done.stdout
+    assert "MISSED" not in done.stdout and done.stdout.count("| yes | yes: met |") == 6
     assert "killing the client at" in done.stderr and "killing the server at" in done.stderr
     return out
 
@@ -66,6 +67,14 @@ def command_line(pid: int) -> str:
 
 
 def test_what_a_soak_leaves(soak: Path) -> None:
+    record = read_record(soak)
+    night, *_ = record.tables
+    assert dict(zip(night.columns, night.rows[0], strict=True)).items() >= {
+        *{"nodules": NODULES, "scored": NODULES - PARKED, "parked": PARKED, "lost": 0}.items(),
+        *{"client_kills": 1, "server_kills": 1}.items(),
+    }
+    assert [table.name for table in record.tables] == ["night", "rates", "kills", "memory", "proof"]
+    assert (soak / "record" / "outcomes.png").is_file()
     facts = json.loads((soak / "soak.json").read_text())
     assert (facts["nodules"], facts["scored"], facts["lost"], facts["good"]) == (NODULES, NODULES - PARKED, 0, True)
     assert sorted(kill["what"] for kill in facts["kills"]) == ["client", "server"]
@@ -199,19 +208,26 @@ def test_memory_at_the_quarters() -> None:
     for number in range(6, 15):
         samples[number].mb.pop("client", None)
     assert memory_at(samples, "client", 10.0) is None
-    lines = memory_table(samples, 40).splitlines()
-    assert lines[2] == "| client | 101.0 | - | 120.0 | 130.0 | 140.0 | 140.0 |"
-    assert lines[3] == "| readers (2 processes) | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 |"
+    assert memory_table(samples, 40).rows == (
+        ("client", 1, 101.0, None, 120.0, 130.0, 140.0, 140.0),
+        ("readers", 2, 50.0, 50.0, 50.0, 50.0, 50.0, 50.0),
+    )
 
 
 def test_what_is_lost_or_not_proved_is_not_good() -> None:
     samples = [sample(1.0, 1, client=1.0), sample(2.0, 9, client=1.0)]
     good = Soak("ns-0", 10, 2, 9, 0, 900, samples, [Kill("client", 1.25, 4)], [Check("a", "b", True)])
-    assert good.good and "| NO |" not in good.table()
-    assert "| from a kill to the next outcome | client at 4: 1 s |" in good.table()
-    assert not replace(good, lost=1).good and "| lost | 1 |" in replace(good, lost=1).table()
+    assert good.good and "MISSED" not in shown(good)
+    assert "| client | 4 | 1.25 | 0.75 |" in shown(good)
+    assert not replace(good, lost=1).good and "| at most 0: MISSED |" in shown(replace(good, lost=1))
     unproved = replace(good, checks=[Check("a", "b", True), Check("c", "d", False)])
-    assert not unproved.good and "| c | d | NO |" in unproved.table()
+    assert not unproved.good and "| c | d | no | yes: MISSED |" in shown(unproved)
+    memory, outcomes = good.plots()
+    assert [line.y for line in (*memory.lines, *outcomes.lines)] == [(1.0, 1.0), (1.0, 9.0)]
+
+
+def shown(soak: Soak) -> str:
+    return "\n".join(table_of(table) for table in soak.tables())
 
 
 def test_kills_are_spread_over_the_run() -> None:

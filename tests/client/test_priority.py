@@ -1,4 +1,4 @@
-"""Triton's ensemble hands a request's priority on to its models: who waits for a score overtakes a night's worklist."""
+"""Who waits for a score overtakes a night's worklist, on a server that is set to it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from noduleserve.demo.command import RELEASE
 from noduleserve.preprocessing import VolumeGeometry, required_box
 from noduleserve.release import Release
 from noduleserve.server.process import Endpoints, TritonProcess
+from noduleserve.server.settings import ServerSettings, own_settings
 
 NIGHT = 36
 
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[str]:
-    with TritonProcess(Release.open(RELEASE), Endpoints(grpc=0, http=0, metrics=0)) as process:
+    settings = ServerSettings(encoder_priority_levels=2)
+    with TritonProcess(Release.open(RELEASE), Endpoints(grpc=0, http=0, metrics=0), settings=settings) as process:
         yield process.endpoints.address
 
 
@@ -50,3 +52,8 @@ def test_who_waits_overtakes_the_night(served: str) -> None:
     came = asyncio.run(run())
     assert came.index("waiting") < NIGHT * 2 / 3  # a batch that is being computed is not broken off
     assert came.index("night too") > NIGHT * 0.9
+
+
+def test_a_release_has_no_priority_levels_of_its_own() -> None:
+    """With them Triton leaves a free encoder idle for up to half a second, see ServerSettings."""
+    assert own_settings(Release.open(RELEASE)).encoder_priority_levels == 0

@@ -268,6 +268,20 @@ def test_commits_of_many_share_a_batch_and_keep_their_order(path: Path) -> None:
     asyncio.run(commit_all())
 
 
+def test_a_commit_in_a_hurry_takes_those_before_along(path: Path) -> None:
+    async def commit_all() -> None:
+        with Journal.open(path, batch=1000, seconds=3600) as journal:
+            before = asyncio.create_task(journal.commit([scored(1)]))
+            await asyncio.sleep(0)
+            async with asyncio.timeout(60):
+                await journal.commit([], hurry=True)
+                await before
+            assert numbers(journal) == [1]
+            assert min(journal.spent.values()) > 0
+
+    asyncio.run(commit_all())
+
+
 def test_a_lone_commit_waits_no_longer_than_it_was_told(path: Path) -> None:
     async def commit_one() -> None:
         with Journal.open(path, batch=1000, seconds=0.01) as journal:

@@ -21,6 +21,8 @@ class Example:
         ratings: mean LIDC rating by name ("malignancy", "texture", "margin", ...); empty where there are none.
         values: the value of each semantic feature that is known, by feature ("consistency" -> "solid").
         diameter: millimetres, or None.
+        soft_label: share of the readers who call it malignant, one in doubt counting half; None where there are none.
+        readings: what each reader says of the semantic features: feature -> value.
     """
 
     name: str
@@ -29,6 +31,15 @@ class Example:
     ratings: Mapping[str, float]
     values: Mapping[str, str]
     diameter: float | None = None
+    soft_label: float | None = None
+    readings: tuple[Mapping[str, str], ...] = ()
+
+    def shares(self, feature: str) -> dict[str, float]:
+        """Value -> share of the readers who settle the feature at it; without readers, all for the known value."""
+        said = [reading[feature] for reading in self.readings if feature in reading]
+        if not said and feature in self.values:
+            said = [self.values[feature]]
+        return {value: said.count(value) / len(said) for value in dict.fromkeys(said)}
 
 
 class Source(Protocol):

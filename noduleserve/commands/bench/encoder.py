@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from noduleserve.release import Release
 
 from ..console import err, extra_missing
+from .keeping import OutOption, show_and_keep
 
 
 def bench_encoder(
@@ -19,6 +20,7 @@ def bench_encoder(
     ] = None,
     folds: Annotated[int, typer.Option(min=1, help="Folds of the random weights.")] = 5,
     turns: Annotated[int, typer.Option(min=1, help="How often each way is timed.")] = 5,
+    out: OutOption = None,
 ) -> None:
     """The encoder alone: every runtime and precision that this machine's CPU has, on one nodule.
 
@@ -28,14 +30,25 @@ def bench_encoder(
     """
     try:
         from noduleserve.benchmarks.encoder import bench_encoder as measure
-        from noduleserve.benchmarks.encoder import graph_of_release, table, untrained_graph
+        from noduleserve.benchmarks.encoder import encoder_plot, encoder_table, graph_of_release, untrained_graph
     except ModuleNotFoundError as error:
         raise extra_missing(error, "export") from None
+    from noduleserve.benchmarks.record.recording import Recording, release_facts
 
+    weights: dict[str, Any]
     if untrained and not release:
         graph = untrained_graph(untrained, folds, err.print)
+        weights = {"untrained": untrained, "folds": folds}
     elif release and not untrained:
-        graph = graph_of_release(Release.open(release))
+        opened = Release.open(release)
+        graph = graph_of_release(opened)
+        weights = {"release": release_facts(opened)}
     else:
         raise typer.BadParameter("Name a release, or a size with --untrained.")
-    print(table(*measure(graph, turns, tell=err.print)))
+    with Recording("encoder", {**weights, "turns": turns}) as recording:
+        figures, absent = measure(graph, turns, tell=err.print)
+        recording.table(encoder_table(figures))
+        recording.plot(encoder_plot(figures))
+        for sentence in absent:
+            recording.remark(sentence)
+    show_and_keep(recording.record, out)

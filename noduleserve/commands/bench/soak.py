@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from noduleserve.release import Release
 
 from ..console import err
+from .keeping import show_and_keep
 
 _EVERY_S = 30.0  # between two lines where there is no terminal
 
@@ -35,7 +37,10 @@ def bench_soak(
     sample: Annotated[int, typer.Option(min=1, help="Nodules that a fresh run scores again.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 1,
     out: Annotated[
-        Path | None, typer.Option(help="New folder that keeps samples.csv, soak.json, worklist, journal and logs.")
+        Path | None,
+        typer.Option(
+            help="New folder that keeps samples.csv, soak.json, worklist, journal and logs, and the record of the run."
+        ),
     ] = None,
 ) -> None:
     """A long night: rate, memory by the second, and the proof that nothing was lost.
@@ -51,15 +56,25 @@ def bench_soak(
 
         noduleserve bench soak releases/may --nodules 500
     """
+    from noduleserve.benchmarks.record.recording import Recording, release_facts
     from noduleserve.benchmarks.soak import SoakOptions, run_soak
     from noduleserve.demo.command import RELEASE
 
     # An exit that passes through here ends client and server; the default would not.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     options = SoakOptions(nodules, bad, phantoms, kills, readers, sample, seed)
-    with _folder(out) as folder, _shown(nodules) as progress:
-        soak = run_soak(Release.open(release or RELEASE), options, folder, err.print, progress)
-    print(soak.table())
+    served = Release.open(release or RELEASE)
+    with (
+        _folder(out) as folder,
+        Recording("soak", {"release": release_facts(served), **asdict(options)}) as recording,
+    ):
+        with _shown(nodules) as progress:
+            soak = run_soak(served, options, folder, err.print, progress)
+        for table in soak.tables():
+            recording.table(table)
+        for plot in soak.plots():
+            recording.plot(plot)
+    show_and_keep(recording.record, out and out / "record")
     if not soak.good:
         raise typer.Exit(1)
 
