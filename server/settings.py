@@ -39,9 +39,9 @@ class ServerSettings:
         encoder_threads: threads of each of them (1 to 1024); target `embedded` only.
         encoder_batch: nodules that the encoder would rather compute together, at most the release's largest batch. On
             target `embedded` these are computed one after the other all the same, and answered together.
-        encoder_delay_us: microseconds that a nodule waits for others to make up such a batch (0 to 1,000,000).
+        encoder_delay_us: microseconds that a nodule waits for others (0 to 1,000,000).
         encoder_priority_levels: 2: nodules of priority `interactive` overtake those of priority `night` that wait for
-            the encoder; 0: first come, first served. With levels Triton 2.51 prepares no nodule while another is encoded
+            the encoder; 0: first come, first served. With levels Triton 2.51 prepares none while another is encoded,
             and may leave a free encoder idle for up to half a second once nothing more comes; a quick encoder loses
             half of its throughput.
         similarity_instances: processes of the last model (1 to 64).

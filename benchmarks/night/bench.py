@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -222,25 +222,37 @@ class _Ways:
         self._bare(workload.cases[:_WARM_UP])
 
     def turn(self, workload: Workload, *, scan: bool) -> Turn:
-        """Every way once; `scan`: the straightforward method too, where it is among them."""
-        began, used = time.perf_counter(), time.process_time()
-        bare = self._bare(workload.cases)
-        bare_s, used = time.perf_counter() - began, time.process_time() - used
-        bare_cpu_s = used if isinstance(self.bare, BareEncoder) else None
+        """Every way once, half of the bare encoder's nodules before the night and half behind it.
+
+        Args:
+            workload: what is scored.
+            scan: the straightforward method too, where it is among the ways.
+        """
+        half = (len(workload.cases) + 1) // 2
+        before = self._timed_bare(workload.cases[:half])
         _forget_where(self._options, workload)
         night = self._night(workload.nodules)
+        after = self._timed_bare(workload.cases[half:])  # so that a machine that changes its pace slows both alike
+        raw, bare_s, used = np.array(before[0] + after[0]), before[1] + after[1], before[2] + after[2]
+        turn = Turn(bare_s, raw, night, bare_cpu_s=used if isinstance(self.bare, BareEncoder) else None)
         if not scan or self._checkpoint is None:
-            return Turn(bare_s, bare, night, bare_cpu_s=bare_cpu_s)
+            return turn
         _forget_where(self._options, workload)
         began, some = time.perf_counter(), workload.nodules[: self._options.straightforward]
-        raw = [self._scan.score(nodule.image_path, nodule.center) for nodule in some if nodule.center is not None]
-        return Turn(bare_s, bare, night, (time.perf_counter() - began) / len(some), raw, bare_cpu_s)
+        theirs = [self._scan.score(nodule.image_path, nodule.center) for nodule in some if nodule.center is not None]
+        return replace(turn, straightforward_s=(time.perf_counter() - began) / len(some), straightforward=theirs)
+
+    def _timed_bare(self, cases: Sequence[Case]) -> tuple[list[NDArray[np.float64]], float, float]:
+        """Probabilities, seconds, and processor seconds of this process."""
+        began, used = time.perf_counter(), time.process_time()
+        raw = self._bare(cases)
+        return raw, time.perf_counter() - began, time.process_time() - used
 
     def _night(self, nodules: Sequence[Nodule]) -> Night:
         folder = self._folder / f"night-{next(self._numbers)}"
         return run_night(nodules, self._options.engine(self._server.endpoints.address), folder, self._server.pid)
 
-    def _bare(self, cases: Sequence[Case]) -> NDArray[np.float64]:
+    def _bare(self, cases: Sequence[Case]) -> list[NDArray[np.float64]]:
         """One after the other in this process; as many at once as a night's where the encoder is in Triton."""
         at_once = 1 if isinstance(self.bare, BareEncoder) else self._options.in_flight
         return self._runner.run(_all_scored(self.bare, cases, at_once))
@@ -250,7 +262,9 @@ async def _entered(bare: BareEncoder | EncoderInTriton) -> None:
     await bare.__aenter__()
 
 
-async def _all_scored(bare: BareEncoder | EncoderInTriton, cases: Sequence[Case], at_once: int) -> NDArray[np.float64]:
+async def _all_scored(
+    bare: BareEncoder | EncoderInTriton, cases: Sequence[Case], at_once: int
+) -> list[NDArray[np.float64]]:
     left: Iterator[tuple[int, Case]] = iter(enumerate(cases))
     found: dict[int, NDArray[np.float64]] = {}
 
@@ -261,7 +275,7 @@ async def _all_scored(bare: BareEncoder | EncoderInTriton, cases: Sequence[Case]
     async with asyncio.TaskGroup() as tasks:
         for _ in range(at_once):
             tasks.create_task(score())
-    return np.array([found[number] for number in range(len(cases))])
+    return [found[number] for number in range(len(cases))]
 
 
 def _forget_where(options: NightOptions, workload: Workload) -> None:

@@ -22,6 +22,7 @@ from noduleserve.errors import SeriesError
 
 from . import decoders
 from .fragments import PixelsDamaged, read_frame
+from .frames import DecodedFrames, Frame
 from .header import DicomHeader
 from .pixel_place import PixelPlace, find_pixels, frame_span, opened
 
@@ -113,8 +114,12 @@ class SlicePixels:
             return replace(pixels, padding=padding)
         return pixels
 
-    def read_hounsfield(self, rows: slice, columns: slice) -> NDArray[np.int16]:
+    def read_hounsfield(self, rows: slice, columns: slice, frames: DecodedFrames | None = None) -> NDArray[np.int16]:
         """Hounsfield units of a part of the slice, int16 [rows, columns].
+
+        Args:
+            rows, columns: which part.
+            frames: keeps what was decoded, where other parts of the slice will be wanted.
 
         Raises:
             SeriesError: FILE_UNREADABLE, FILE_TOO_LARGE, PIXELS_UNREADABLE, PIXELS_TRUNCATED, DECODER_MISSING.
@@ -123,7 +128,7 @@ class SlicePixels:
             words = self._native(rows)[:, columns]
             stored = decoders.stored_numbers(words, self.bits_stored, self.high_bit, self.signed)
         else:
-            words, stored = self._decoded(rows, columns)
+            words, stored = self._decoded(rows, columns, frames)
         units = to_hounsfield(stored, self.slope, self.intercept)
         if self.padding and words.dtype.itemsize == 2:
             clear_padding(units, words, self.padding, self.signed, self.slope, self.intercept)
@@ -182,22 +187,27 @@ class SlicePixels:
 
     # ------------------------------------------------------------------------------------------ compressed
 
-    def _decoded(self, rows: slice, columns: slice) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _decoded(self, rows: slice, columns: slice, frames: DecodedFrames | None) -> tuple[NDArray[Any], NDArray[Any]]:
         """A part of the slice: words as decoded, unsigned, and the numbers in them."""
-        syntax = UID(self.header.transfer_syntax)
-        self._require_decoder(syntax)
-        allocated = self.rows * self.columns * self.bits_allocated // 8
+        self._require_decoder(UID(self.header.transfer_syntax))
+        path = self.header.path
         try:
-            with self.header.path.open("rb") as file:
-                span = frame_span(file, self.header.path, self.frame, self.frames)
-                data = read_frame(file, span, limit=2 * allocated + 2**16, whole=syntax == RLELossless)
-            stream = decoders.take_apart(data, syntax, self.rows, self.columns, self.bits_allocated)
-            words = decoders.decode(stream, syntax)[rows, columns]
-            return words, decoders.numbers(words, stream, self.bits_stored, self.high_bit, self.signed)
+            with path.open("rb") as file:
+                frame = frames.get(file, path, self.frame, lambda: self._decode(file)) if frames else self._decode(file)
+            words = frame.words[rows, columns]
+            return words, decoders.numbers(words, frame.stream, self.bits_stored, self.high_bit, self.signed)
         except OSError as error:
             raise self._unreadable("FILE_UNREADABLE", error) from error
         except Exception as error:  # decoders let many kinds of error through on damaged data
             raise self._unreadable("PIXELS_UNREADABLE", error) from error
+
+    def _decode(self, file: BinaryIO) -> Frame:
+        syntax = UID(self.header.transfer_syntax)
+        allocated = self.rows * self.columns * self.bits_allocated // 8
+        span = frame_span(file, self.header.path, self.frame, self.frames)
+        data = read_frame(file, span, limit=2 * allocated + 2**16, whole=syntax == RLELossless)
+        stream = decoders.take_apart(data, syntax, self.rows, self.columns, self.bits_allocated)
+        return Frame(decoders.decode(stream, syntax), replace(stream, data=b"", scan=None))
 
     def _require_decoder(self, syntax: UID) -> None:
         known = decoders.COMPRESSIONS.get(syntax)

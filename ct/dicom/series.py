@@ -13,6 +13,7 @@ from noduleserve.ct.limits import check_box
 from noduleserve.errors import SeriesError
 from noduleserve.preprocessing import Box, VolumeGeometry
 
+from .frames import DecodedFrames
 from .header import DicomHeader
 from .index import SeriesIndex
 from .slices import Instance, slices_of, without_copies
@@ -69,6 +70,7 @@ class DicomSeries:
         self.instances = tuple(s.instance for s in slices)
         self.scanner = {keyword: first.text(keyword, required=False) for keyword in _SCANNER}
         self._pixels = [s.pixels for s in slices]
+        self._frames = DecodedFrames()
 
     @classmethod
     def open(cls, folder: Path, series_uid: str = "") -> DicomSeries:
@@ -92,5 +94,5 @@ class DicomSeries:
         along_z, along_y, along_x = box.slices
         voxels = np.empty(box.shape[::-1], np.int16)
         for plane, pixels in zip(voxels, self._pixels[along_z], strict=True):
-            plane[...] = pixels.read_hounsfield(along_y, along_x)
+            plane[...] = pixels.read_hounsfield(along_y, along_x, self._frames)
         return voxels
