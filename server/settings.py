@@ -145,6 +145,7 @@ def _configuration(release: Release, model: str) -> Any:
 
 def _change_preprocess(config: Any, settings: ServerSettings) -> None:
     _set_instances(config, settings.preprocess_instances)
+    _set_levels(config, settings.encoder_priority_levels)  # or the night would be let through to the encoder first
     _set_queue(config, settings.max_queue)
 
 
@@ -159,9 +160,7 @@ def _change_encoder(config: Any, settings: ServerSettings) -> None:
         config.dynamic_batching.preferred_batch_size[:] = [settings.encoder_batch]
     if settings.encoder_delay_us is not None:
         config.dynamic_batching.max_queue_delay_microseconds = settings.encoder_delay_us
-    if settings.encoder_priority_levels is not None:
-        config.dynamic_batching.priority_levels = settings.encoder_priority_levels
-        config.dynamic_batching.default_priority_level = min(1, settings.encoder_priority_levels)
+    _set_levels(config, settings.encoder_priority_levels)
 
 
 def _change_similarity(config: Any, settings: ServerSettings) -> None:
@@ -173,6 +172,12 @@ _CHANGES: dict[str, Callable[[Any, ServerSettings], None]] = {
     "nodule_encoder": _change_encoder,
     "nodule_similarity": _change_similarity,
 }
+
+
+def _set_levels(config: Any, levels: int | None) -> None:
+    if levels is not None:
+        config.dynamic_batching.priority_levels = levels
+        config.dynamic_batching.default_priority_level = min(1, levels)
 
 
 def _set_instances(config: Any, count: int | None) -> None:

@@ -22,7 +22,7 @@ from noduleserve.export.checkpoint.layout import CONTEXT
 from noduleserve.export.text.features import Features
 
 from .data.base import Example, Source
-from .data.vocabulary import SCALES
+from .data.vocabulary import NO_CALCIUM, SCALES
 
 Report = Callable[[Example, np.random.Generator | None], str]
 UNKNOWN = -1  # stands for a label, or the value of a feature, that is not known
@@ -41,7 +41,8 @@ class Batch:
         tokens: of the reports, int64 [N, L].
         classes: share of benign and malignant, float32 [N, 2]; 0 where nothing is known.
         values: share of each value of each semantic feature, float32 [N, S]; 0 in a feature that is not known.
-        ratings: readers' mean ratings and the logarithm of the diameter, float32 [N, R]; NaN where not known.
+        ratings: readers' mean ratings, whether there is calcium, and the logarithm of the diameter, float32 [N, R]; NaN
+            where not known.
         prompts: one of each value's prompts, int64 [S, L], padded to the length of the reports.
     """
 
@@ -117,12 +118,16 @@ class Material:
 
     @cached_property
     def ratings(self) -> NDArray[np.float32]:
-        """Readers' mean ratings and the logarithm of the diameter, [nodules, R]; NaN where not known."""
+        """Readers' mean ratings, calcium (1 or 0) and the logarithm of the diameter, [nodules, R]; NaN: not known."""
         rows = [
-            [*(e.ratings.get(name, math.nan) for name in SCALES), math.log(e.diameter) if e.diameter else math.nan]
+            [
+                *(e.ratings.get(name, math.nan) for name in SCALES),
+                float(e.ratings["calcification"] < NO_CALCIUM) if "calcification" in e.ratings else math.nan,
+                math.log(e.diameter) if e.diameter else math.nan,
+            ]
             for e in self.examples
         ]
-        return np.array(rows, np.float32).reshape(len(rows), len(SCALES) + 1)
+        return np.array(rows, np.float32).reshape(len(rows), len(SCALES) + 2)
 
     def rating_scale(self, numbers: NDArray[np.int64]) -> torch.Tensor:
         """Mean and standard deviation of each rating over some nodules, [2, R]; 0 and 1 where there is none."""

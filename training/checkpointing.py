@@ -73,7 +73,7 @@ class Work:
         """Keep a state; the file is the old one or the new one, whenever this is interrupted."""
         content = {field.name: getattr(state, field.name) for field in fields(State)}
         if finished:
-            content["stepper"] = {}
+            content["stepper"] = content["teacher"] = {}
         _replace(self._file(fold), lambda part: torch.save(content, part))
 
     def remove(self) -> None:

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from noduleserve.errors import TrainingError
 
 from .batches import Batches, torch_seed
+from .model.lesson import Lesson
 from .model.loss import LOSSES
 from .model.network import NoduleClip
 from .recipe import Recipe
 from .step import Stepper
+from .teaching import new_teacher, train_teacher
 from .validation import Figures, figures_of, predict
 
 
@@ -69,6 +71,7 @@ class State:
         best_score: of it.
         best_epoch: its number; -1 before the first.
         stepper: weights, optimiser and averages.
+        teacher: weights of the teacher, where there is one.
     """
 
     next: int = 0
@@ -77,6 +80,7 @@ class State:
     best_score: float = -np.inf
     best_epoch: int = -1
     stepper: dict[str, Any] = field(default_factory=dict)
+    teacher: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,11 +89,13 @@ class Watch:
 
     Attributes:
         step: after each step: its number in the epoch, the steps of an epoch, losses by name.
+        teacher: after each epoch of a teacher: its number and the loss.
         epoch: after each epoch.
         state: after each epoch, the state to go on from; it is changed by the next.
     """
 
     step: Callable[[int, int, dict[str, float]], None] = lambda *_: None
+    teacher: Callable[[int, float], None] = lambda *_: None
     epoch: Callable[[Epoch], None] = lambda _: None
     state: Callable[[State], None] = lambda _: None
 
@@ -124,8 +130,9 @@ def fit(
     watch = watch or Watch()
     steps = max(1, -(-len(part.training) // recipe.batch))
     scale = batches.material.rating_scale(part.training)
-    stepper = Stepper(network, recipe, batches.material.groups, device, steps, scale)
     state = state or State()
+    lesson = None if finished(state, recipe) else _lesson(network, batches, part, recipe, device, state, watch)
+    stepper = Stepper(network, recipe, batches.material.groups, device, steps, scale, lesson)
     if state.stepper:
         stepper.set_state(state.stepper)
     while not finished(state, recipe):
@@ -135,6 +142,27 @@ def fit(
     stepper.set_weights(state.best)
     network.eval()
     return state
+
+
+def _lesson(
+    network: NoduleClip,
+    batches: Batches,
+    part: Part,
+    recipe: Recipe,
+    device: torch.device,
+    state: State,
+    watch: Watch,
+) -> Lesson | None:
+    """The lesson of a teacher, who is trained where the state has none; None where the recipe wants none."""
+    if not recipe.teaching.epochs:
+        return None
+    if state.teacher:
+        teacher = new_teacher(batches, recipe.teaching)
+        teacher.load_state_dict(state.teacher)
+    else:
+        teacher = train_teacher(batches, part.training, part.fold, recipe, device, watch.teacher)
+        state.teacher = {name: value.cpu() for name, value in teacher.state_dict().items()}
+    return Lesson(network, teacher.to(device), recipe.teaching)
 
 
 def finished(state: State, recipe: Recipe) -> bool:

@@ -15,10 +15,12 @@ from typing import Any, Literal
 from noduleserve.errors import TrainingError
 
 from .data.augmentation import Variation
+from .model.lesson import Teaching
 from .model.lora import LAYERS, Lora, Tuning
 
 Schedule = Literal["constant", "cosine"]
 Monitor = Literal["loss", "malignancy", "semantic", "both"]
+Beginning = Literal["drawn", "views"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Recipe:
         batch: nodules in a step.
         learning_rate: of AdamW, towers and heads.
         head_learning_rate: of the heads, where it is to be another.
+        matrix_learning_rate: of Muon, for the matrices of the towers' blocks where tuning is `full`; 0: AdamW has them.
         weight_decay: of every matrix; vectors and tables of embeddings have none.
         schedule: `constant`, or `cosine` down to 0 at the last epoch.
         warmup_epochs: the learning rate climbs from 0 that long; parts of an epoch are allowed.
@@ -56,7 +59,9 @@ class Recipe:
         contrast_weight, image_weight, text_weight: of the losses.
         feature_weight: of the loss on each semantic feature's prompts, which is not the paper's; 0: none.
         rating_weight: of the loss on ratings and diameter, which is not the paper's; 0: none.
+        beginning: of an image tower that nobody has trained: its patches as `drawn`, or taken from the `views`.
         half: round towers that were trained with one fold to half precision, which halves the file of a base.
+        teaching: a teacher whom the towers learn from, where tuning is `full`; not the paper's.
         lora: adapters, where tuning is `lora`.
         variation: of the views, where the source varies them.
     """
@@ -70,6 +75,7 @@ class Recipe:
     batch: int = 32
     learning_rate: float = 1e-4
     head_learning_rate: float | None = None
+    matrix_learning_rate: float = 0.0
     weight_decay: float = 0.1
     schedule: Schedule = "constant"
     warmup_epochs: float = 0.0
@@ -88,7 +94,9 @@ class Recipe:
     text_weight: float = 0.5
     feature_weight: float = 0.0
     rating_weight: float = 0.0
+    beginning: Beginning = "drawn"
     half: bool = False
+    teaching: Teaching = field(default_factory=Teaching)
     lora: Lora = field(default_factory=Lora)
     variation: Variation = field(default_factory=Variation)
 
@@ -187,6 +195,10 @@ def require_sense(recipe: Recipe, where: str) -> None:
         "largest_gradient",
         "contrast_weight",
         "image_weight",
+        "text_weight",
+        "feature_weight",
+        "rating_weight",
+        "matrix_learning_rate",
     )
     shares = ("label_smoothing", "class_smoothing", "average", "momentum", "validation_share")
     checks = [(f"{name} must be above 0", getattr(recipe, name) > 0) for name in above_0]
@@ -204,10 +216,26 @@ def require_sense(recipe: Recipe, where: str) -> None:
         (f"lora.layers must be some of {', '.join(LAYERS)}", bool(lora.layers) and set(lora.layers) <= set(LAYERS)),
         ("variation.fewest must be from 1 to variation.most", 1 <= variation.fewest <= variation.most),
         ("variation.most must be at most 9", variation.most <= 9),
+        ("matrix_learning_rate is for tuning full", not recipe.matrix_learning_rate or recipe.tuning == "full"),
+        ("beginning views is for tuning full", recipe.beginning == "drawn" or recipe.tuning == "full"),
+        *_sense_of_teaching(recipe),
     ]
     for sentence, holds in checks:
         if not holds:
             raise invalid(where, sentence)
+
+
+def _sense_of_teaching(recipe: Recipe) -> list[tuple[str, bool]]:
+    teaching = recipe.teaching
+    above_0 = ("channels", "batch", "learning_rate")
+    not_below_0 = ("epochs", "weight_decay", "answer_weight", "feature_weight", "place_weight")
+    return [
+        ("teaching is for tuning full", not teaching.epochs or recipe.tuning == "full"),
+        *((f"teaching.{name} must be above 0", getattr(teaching, name) > 0) for name in above_0),
+        *((f"teaching.{name} must not be below 0", getattr(teaching, name) >= 0) for name in not_below_0),
+        ("teaching.dropout must be from 0 to below 1", 0 <= teaching.dropout < 1),
+        ("teaching.average must be from 0 to below 1", 0 <= teaching.average < 1),
+    ]
 
 
 def invalid(where: str, why: str) -> TrainingError:

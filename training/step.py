@@ -14,8 +14,10 @@ from torch.nn import functional as F
 
 from .batches import Batch
 from .devices import has_bfloat16
+from .model.lesson import Lesson
 from .model.loss import Losses, classification, contrast, feature_loss, rating_loss
 from .model.network import NoduleClip
+from .muon import Muon
 from .recipe import Recipe
 
 
@@ -63,6 +65,7 @@ class Stepper:
         device: torch.device,
         steps: int,
         rating_scale: torch.Tensor | None = None,
+        lesson: Lesson | None = None,
     ) -> None:
         """Begin.
 
@@ -73,6 +76,7 @@ class Stepper:
             device: that computes; on a GPU that has it, in bfloat16 with weights and sums in float32.
             steps: of an epoch.
             rating_scale: mean and standard deviation of each rating, [2, R], where the recipe learns from ratings.
+            lesson: of a teacher, where there is one.
         """
         self.network, self.device, self._recipe = network.to(device), device, recipe
         self._groups = groups.to(device)
@@ -82,9 +86,10 @@ class Stepper:
         if recipe.rating_weight and rating_scale is not None:
             self._rater = _Rater(network.dimensions.out, rating_scale).to(device)
             self.trained |= {f"rater.{name}": p for name, p in self._rater.named_parameters()}
-        self._optimizer = torch.optim.AdamW(
-            _parameter_groups(self.trained, recipe), betas=(0.9, recipe.momentum), fused=True
-        )
+        self._lesson = lesson.to(device) if lesson is not None else None
+        if self._lesson is not None:
+            self.trained |= {f"lesson.{name}": p for name, p in self._lesson.named_parameters()}
+        self._optimizers = _optimizers(self.trained, recipe)
         self._averages = [p.detach().clone() for p in self.trained.values()] if recipe.average else []
         half = has_bfloat16(device)
         self._autocast: Any = lambda: torch.autocast("cuda", torch.bfloat16) if half else contextlib.nullcontext()
@@ -94,8 +99,8 @@ class Stepper:
         recipe, batch = self._recipe, batch.to(self.device)
         network = self.network
         with self._autocast():
-            pooled, _ = network.pool_views(batch.views, batch.present)
-            images = F.normalize(pooled, dim=-1)
+            seen = network.see(batch.views, batch.present)
+            images = F.normalize(seen.pooled, dim=-1)
             texts = network.encode_texts(
                 torch.cat([batch.tokens, batch.prompts]) if recipe.feature_weight else batch.tokens
             )
@@ -110,23 +115,26 @@ class Stepper:
         if recipe.feature_weight:
             prompts = texts[len(batch.tokens) :]
             features = feature_loss(images, prompts, scale, self._groups, batch.values)
-        ratings = apart.new_zeros(())
-        if self._rater is not None:
-            ratings = self._rater(pooled, batch.ratings)
+        none = apart.new_zeros(())
+        ratings = none if self._rater is None else self._rater(seen.pooled, batch.ratings)
+        lesson = none if self._lesson is None else self._lesson(network, seen, batch.views)
         total = recipe.contrast_weight * apart + recipe.image_weight * image + recipe.text_weight * text
-        total = total + recipe.feature_weight * features + recipe.rating_weight * ratings
-        return Outputs(images, reports, image_logits, text_logits), Losses(total, apart, image, text, features, ratings)
+        total = total + recipe.feature_weight * features + recipe.rating_weight * ratings + lesson
+        losses = Losses(total, apart, image, text, features, ratings, lesson)
+        return Outputs(images, reports, image_logits, text_logits), losses
 
     def step(self, batch: Batch) -> dict[str, float]:
         """Move the weights by one batch; returns its losses by name."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["highest"] * self._rate()
-        self._optimizer.zero_grad(set_to_none=True)
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["highest"] * self._rate()
+            optimizer.zero_grad(set_to_none=True)
         _, losses = self.forward(batch)
         losses.total.backward()
         if self._recipe.largest_gradient:
             torch.nn.utils.clip_grad_norm_(self.trained.values(), self._recipe.largest_gradient)
-        self._optimizer.step()
+        for optimizer in self._optimizers:
+            optimizer.step()
         self._done += 1
         if self._averages:
             kept = min(self._recipe.average, (1 + self._done) / (10 + self._done))  # the first weights are soon gone
@@ -169,7 +177,7 @@ class Stepper:
         """Everything that a later step depends on."""
         return {
             "weights": self.weights(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "averages": [average.cpu() for average in self._averages],
             "done": self._done,
         }
@@ -177,7 +185,8 @@ class Stepper:
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
         self.set_weights(state["weights"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        for optimizer, own in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(own)
         self._averages = [average.to(self.device) for average in state["averages"]]
         self._done = state["done"]
 
@@ -185,6 +194,20 @@ class Stepper:
         with torch.no_grad():
             for parameter, value in zip(self.trained.values(), values, strict=True):
                 parameter.copy_(value)
+
+
+def _optimizers(trained: dict[str, torch.nn.Parameter], recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """AdamW, and Muon for the matrices of the towers' blocks where the recipe wants it."""
+    within = {n: p for n, p in trained.items() if recipe.matrix_learning_rate and ".resblocks." in n and p.ndim == 2}
+    rest = {name: p for name, p in trained.items() if name not in within}
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(_parameter_groups(rest, recipe), betas=(0.9, recipe.momentum), fused=True)
+    ]
+    if within:
+        highest = recipe.matrix_learning_rate
+        group = {"params": list(within.values()), "weight_decay": recipe.weight_decay, "highest": highest}
+        found.append(Muon([group], lr=highest))
+    return found
 
 
 def _parameter_groups(trained: dict[str, torch.nn.Parameter], recipe: Recipe) -> list[dict[str, Any]]:

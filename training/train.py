@@ -24,6 +24,7 @@ from .checkpointing import Work
 from .devices import has_bfloat16, name_of
 from .fit import Part, State, Watch, finished, fit
 from .folds import parts_of
+from .model.beginning import begin_image_tower
 from .model.lora import prepare, published_state
 from .model.network import NoduleClip
 from .model.towers import RECORD, Towers
@@ -33,6 +34,8 @@ from .record import counts, data_sha256, fold_record, patient_hash, recipe_recor
 from .step import Stepper
 from .validation import Predictions, auroc, figures_of, predict
 from .write import to_half, write_checkpoint
+
+_VIEWED = 500  # nodules, about, that an image tower's beginning is taken from
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +195,8 @@ def _fold(
         telling.watch.state(now)
 
     network = new_network(job, part.fold)
+    if job.recipe.beginning == "views" and not job.towers.trained and state is None:
+        begin_image_tower(network, _some_views(job, part), torch_seed(job.recipe.seed, part.fold, -1))
     watch = replace(telling.watch, state=keep)
     state = fit(network, batches, part, job.recipe, job.device, state=state, watch=watch)
     weights, updates = published_state(network, job.recipe.lora)
@@ -202,6 +207,12 @@ def _fold(
     final = figures_of(predict(stepper, batches, part.validation, job.recipe.batch), job.material, part.validation)
     predictions = predict(stepper, batches, held_out, job.recipe.batch) if len(held_out) else None
     return (weights, updates), state, asdict(final), predictions
+
+
+def _some_views(job: Job, part: Part) -> torch.Tensor:
+    """Views of nodules to learn from, as they are, [M, 50, 50]."""
+    some = part.training[:: max(1, len(part.training) // _VIEWED)]
+    return torch.from_numpy(np.concatenate([job.material.source.views(n, None) for n in some.tolist()]))
 
 
 def _held_out(

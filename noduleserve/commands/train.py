@@ -159,6 +159,9 @@ def _shown(recipe: Recipe) -> Iterator[Telling]:
             text = f"fold {now['fold'] + 1}/{recipe.folds}, epoch {now['epoch'] + 1}, loss {losses['total']:.3f}"
             bar.update(task, description=text, completed=done, total=of)
 
+        def teacher(number: int, loss: float) -> None:
+            err.print(f"fold {now['fold'] + 1}, teacher's epoch {number + 1}: loss {loss:.4f}", markup=False)
+
         def epoch(of: Epoch) -> None:
             now["epoch"] = of.number + 1
             err.print(f"fold {now['fold'] + 1}, {_line(of)}", markup=False)
@@ -166,7 +169,7 @@ def _shown(recipe: Recipe) -> Iterator[Telling]:
         def line(text: str) -> None:
             bar.update(task, description=text, completed=0, total=None)
 
-        yield Telling(line, fold, Watch(step=step, epoch=epoch))
+        yield Telling(line, fold, Watch(step=step, teacher=teacher, epoch=epoch))
 
 
 def _line(epoch: Epoch) -> str:

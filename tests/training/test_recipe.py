@@ -80,8 +80,12 @@ def test_every_key_is_in_the_documentation_with_its_default() -> None:
     table = rows[next(n for n, row in enumerate(rows) if "`tuning` |" in row) :]
     keys = [key for row in table for key in re.findall(r"`([a-z_]+)`", row.split("|")[1])]
     recipe = Recipe()
-    wanted = [field.name for part in (recipe, recipe.lora, recipe.variation) for field in dataclasses.fields(part)]
-    assert set(wanted) - {"lora", "variation"} <= set(keys)
+    wanted = [
+        field.name
+        for part in (recipe, recipe.lora, recipe.variation, recipe.teaching)
+        for field in dataclasses.fields(part)
+    ]
+    assert set(wanted) - {"lora", "variation", "teaching"} <= set(keys)
     for name in ("folds", "validation_share", "patience", "temperature", "average", "balanced", "seed"):
         row = next(row for row in table if f"`{name}`" in row.split("|")[1])
         assert json.loads(row.split("|")[2]) == getattr(recipe, name), name

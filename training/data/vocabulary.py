@@ -11,6 +11,7 @@ from dataclasses import dataclass
 SCALES = ("subtlety", "sphericity", "margin", "lobulation", "spiculation", "texture", "malignancy")
 KINDS = ("internalStructure", "calcification")
 RATINGS = SCALES + KINDS
+NO_CALCIUM = 6  # of calcification; what is below names its pattern
 
 _TESTS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,

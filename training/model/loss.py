@@ -1,10 +1,11 @@
 """What a training makes small: the contrast between nodules and reports, and two classifications.
 
-    loss = contrast + (cross-entropy of the image + cross-entropy of the text) / 2  [+ features] [+ ratings]
+    loss = contrast + (cross-entropy of the image + cross-entropy of the text) / 2  [+ features] [+ ratings] [+ lesson]
 
-The last two are not the paper's and are off unless a recipe asks for them. `features`: the value of each semantic
+The last three are not the paper's and are off unless a recipe asks for them. `features`: the value of each semantic
 feature is told from the other values of that feature by the prompts that are served. `ratings`: a linear layer, thrown
-away afterwards, tells readers' mean ratings and the diameter from the image.
+away afterwards, tells readers' mean ratings and the diameter from the image. `lesson`: what a teacher says of the same
+views; see lesson.py.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ class Losses:
     text: torch.Tensor
     features: torch.Tensor
     ratings: torch.Tensor
+    lesson: torch.Tensor
 
     def numbers(self) -> dict[str, float]:
         """By name, for the record."""
         return {name: float(getattr(self, name).detach()) for name in LOSSES}
 
 
-LOSSES = ("total", "contrast", "image", "text", "features", "ratings")
+LOSSES = ("total", "contrast", "image", "text", "features", "ratings", "lesson")
 
 
 def contrast(

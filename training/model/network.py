@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,6 +26,23 @@ CLASSES = 2  # no cancer, cancer
 LARGEST_LOG_SCALE = 4.6052  # ln 100, as the text bank clips it
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What the image branch makes of M views of N nodules.
+
+    Attributes:
+        pooled: weighted sum over the views of each nodule, [N, out]; its direction is the embedding.
+        weights: of the views, [N, V], 0 where there is no view.
+        views: what is pooled, [M, out].
+        places: the image tower's last tokens of the patches, [M, patches, width].
+    """
+
+    pooled: torch.Tensor
+    weights: torch.Tensor
+    views: torch.Tensor
+    places: torch.Tensor
+
+
 class ImageProjection(nn.Module):
     """The features of a nodule's views to one embedding."""
 
@@ -33,19 +51,19 @@ class ImageProjection(nn.Module):
         self.projector = nn.Sequential(nn.Linear(embed, out), nn.ReLU())
         self.attention = nn.Sequential(nn.Linear(out, out // 2), nn.Tanh(), nn.Linear(out // 2, 1))
 
-    def forward(self, features: torch.Tensor, present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, hidden: torch.Tensor, present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Attention pooling over the views that are there.
 
         Args:
-            features: CLIP's, float [M, embed], of the views that are there, nodule after nodule.
+            hidden: what the projector makes of CLIP's features, [M, out], of the views that are there, nodule after
+                nodule.
             present: bool [N, V], M of them true.
 
         Returns:
             Weighted sum over the views [N, out], whose direction is the embedding; the weights [N, V], 0 where there
             is no view.
         """
-        hidden = self.projector(features)
-        scores = features.new_full(present.shape, -math.inf, dtype=torch.float32)
+        scores = hidden.new_full(present.shape, -math.inf, dtype=torch.float32)
         scores = scores.masked_scatter(present, self.attention(hidden).squeeze(-1).float())
         weights = scores.softmax(dim=-1)
         by_view = hidden.new_zeros((*present.shape, hidden.shape[-1])).masked_scatter(present.unsqueeze(-1), hidden)
@@ -120,33 +138,57 @@ class NoduleClip(nn.Module):
         Returns:
             L2-normalised embedding [N, out]; the views' weights [N, V].
         """
-        pooled, weights = self.pool_views(views, present)
-        return F.normalize(pooled, dim=-1), weights
+        seen = self.see(views, present)
+        return F.normalize(seen.pooled, dim=-1), seen.weights
 
-    def pool_views(self, views: torch.Tensor, present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """`encode_views` before the embedding is brought to length 1."""
-        pooled: tuple[torch.Tensor, torch.Tensor] = self.image_projection(self._image_features(views), present)
-        return pooled
+    def see(self, views: torch.Tensor, present: torch.Tensor) -> Seen:
+        """`encode_views` with all that leads to the embedding."""
+        features, places = self._image_features(views)
+        hidden = self.image_projection.projector(features)
+        pooled, weights = self.image_projection(hidden, present)
+        return Seen(pooled, weights, hidden, places)
 
-    def _image_features(self, views: torch.Tensor) -> torch.Tensor:
-        """CLIP's image tower, [M, 50, 50] -> [M, embed]."""
+    def _image_features(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """CLIP's image tower, [M, 50, 50] -> [M, embed], and its last tokens of the patches."""
         tower = self.clip.visual
         x = self._patches(views)
         start = tower.class_embedding.to(x.dtype).expand(len(x), 1, -1)
         x = tower.ln_pre(torch.cat([start, x], dim=1) + tower.positional_embedding.to(x.dtype))
         x = tower.transformer(x)
-        return tower.ln_post(x[:, 0]) @ tower.proj
+        return tower.ln_post(x[:, 0]) @ tower.proj, x[:, 1:]
 
     def _patches(self, views: torch.Tensor) -> torch.Tensor:
         """Resized, grey as three channels, standardised and cut into patches: [M, 50, 50] -> [M, patches, width].
 
         The three channels are alike, so that the patch convolution is one of a single channel, and a shift.
         """
-        pixels = self._resize @ views @ self._resize.T
+        pixels = self._pixels(views)
         kernel = self.clip.visual.conv1.weight / self._std
         shift = -(kernel * self._mean).sum(dim=(1, 2, 3))
         patches = F.conv2d(pixels.unsqueeze(1), kernel.sum(dim=1, keepdim=True), shift, stride=kernel.shape[-1])
         return patches.flatten(2).transpose(1, 2)
+
+    def _pixels(self, views: torch.Tensor) -> torch.Tensor:
+        """[M, 50, 50] -> [M, 224, 224], 0..1."""
+        return self._resize @ views @ self._resize.T
+
+    def patches_of(self, views: torch.Tensor) -> torch.Tensor:
+        """The pixels of every patch, 0..1, [M, 50, 50] -> [M * patches, pixels]."""
+        side = self.clip.visual.conv1.kernel_size[0]
+        cut = F.unfold(self._pixels(views).unsqueeze(1), side, stride=side)
+        return cut.transpose(1, 2).flatten(0, 1)
+
+    def channel_kernels(self, kernels: torch.Tensor) -> torch.Tensor:
+        """Weights of the patch convolution that answers as `kernels` do to pixels of 0..1, but for a constant.
+
+        Args:
+            kernels: [width, pixels of a patch].
+
+        Returns:
+            [width, 3, side, side]: a third for each of the three channels, which are alike.
+        """
+        side = self.clip.visual.conv1.kernel_size[0]
+        return kernels.reshape(-1, 1, side, side) * self._std / 3
 
     def encode_texts(self, tokens: torch.Tensor) -> torch.Tensor:
         """Texts to L2-normalised embeddings.
