@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 import threading
 import time
 from collections import defaultdict
@@ -13,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-_MODEL = re.compile(r"/(\w+)/\d+/model\.py")
+from .triton_stub import model_of
+
 _OUTCOME = b'{"kind":"outcome",'  # how the line of an outcome begins in a journal
 CLIENT, READERS, SERVER, ORPHANS = "client", "readers", "tritonserver", "orphans"
 
@@ -137,8 +137,7 @@ def memory_mb(client: int, server: int, past_clients: Iterable[int] = ()) -> tup
 
 def _kind(pid: int, client: int, of_server: bool, line: str) -> str:
     if of_server:
-        model = _MODEL.search(line)
-        return model[1] if model else SERVER
+        return model_of(line) or SERVER
     return CLIENT if pid == client or "resource_tracker" in line else READERS
 
 

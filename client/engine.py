@@ -26,9 +26,7 @@ from .scorer import Scorer
 from .servers import Servers
 from .status import EngineStatus
 from .transports.base import Transport, TransportMaker
-from .transports.shared_memory import SharedMemoryTransport
-from .transports.stream import StreamTransport
-from .transports.unary import UnaryTransport
+from .transports.named import transport_to
 
 
 class Engine:
@@ -120,8 +118,4 @@ class Engine:
         return await self._servers.statistics()
 
     def _transport(self, address: str) -> Transport:
-        if self.options.transport == "unary":
-            return UnaryTransport(address)
-        if self.options.transport == "shared-memory":
-            return SharedMemoryTransport(address)
-        return StreamTransport(address, self.options.streams)
+        return transport_to(address, self.options.transport, self.options.streams)

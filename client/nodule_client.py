@@ -22,7 +22,7 @@ from noduleserve.worklist.table import Nodule
 
 from .codes import CLIENT_CODES
 from .engine import Engine
-from .options import EngineOptions
+from .options import EngineOptions, TransportName
 
 _T = TypeVar("_T")
 
@@ -31,7 +31,7 @@ class ClientSettings(TypedDict, total=False):
     """What may be set of a client; see EngineOptions.  Without a word, someone waits for the score: deadline 60 s,
     server_wait 30 s, priority "interactive", and series are read in a thread of this process."""
 
-    transport: Literal["stream", "unary", "shared-memory"]
+    transport: TransportName
     streams: int
     in_flight: int
     deadline: float

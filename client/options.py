@@ -7,6 +7,8 @@ from typing import Literal
 
 from .retry import Backoff
 
+TransportName = Literal["stream", "unary", "shared-memory"]
+
 # On two cores a full-size encoder takes seconds a nodule, and a nodule waits for all those in flight before it.
 DEADLINE_S = 300.0
 IN_FLIGHT = 8
@@ -40,7 +42,7 @@ class EngineOptions:
     """
 
     servers: tuple[str, ...]
-    transport: Literal["stream", "unary", "shared-memory"] = "stream"
+    transport: TransportName = "stream"
     streams: int = 2
     in_flight: int = IN_FLIGHT
     deadline: float = DEADLINE_S

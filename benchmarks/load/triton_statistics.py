@@ -17,6 +17,7 @@ class HasStatistics(Protocol):
         ...
 
 
+COMPUTING = ("compute_input", "compute_infer", "compute_output")  # as Triton names its clocks
 _LOOK_S, _LOOKS_ALIKE, _MOST_LOOKS = 0.05, 2, 40
 
 
@@ -79,22 +80,33 @@ def loads_between(*looks: tuple[Any, Any]) -> list[ModelLoad]:
     Returns:
         One a model, its versions together, in alphabetical order.
     """
+    return [_load(name, counts) for name, counts in sorted(counts_between(*looks).items())]
+
+
+def counts_between(*looks: tuple[Any, Any]) -> dict[str, Counter[str]]:
+    """What Triton counted of each model between looks, see `loads_between`; by its name, its versions together.
+
+    Returns:
+        nodules, executions, failed; `success_count`, `success_ns` and the same of queue, compute_input, compute_infer
+        and compute_output, where a batch counts for each of its requests; `busy_ns`, where it counts once.
+    """
     sums: dict[str, Counter[str]] = defaultdict(Counter)
     for before, after in looks:
         for found in after.model_stats:
             sums[found.name].update(_counts(found))
         for found in before.model_stats:
             sums[found.name].subtract(_counts(found))
-    return [_load(name, counts) for name, counts in sorted(sums.items())]
+    return sums
 
 
 def _counts(found: Any) -> dict[str, int]:
     stats = found.inference_stats
     counts = {"nodules": found.inference_count, "executions": found.execution_count, "failed": stats.fail.count}
-    for name in ("success", "queue", "compute_input", "compute_infer", "compute_output"):
+    for name in ("success", "queue", *COMPUTING):
         duration = getattr(stats, name)
         counts |= {f"{name}_count": duration.count, f"{name}_ns": duration.ns}
-    return counts
+    batches = (getattr(batch, name).ns for batch in found.batch_stats for name in COMPUTING)
+    return counts | {"busy_ns": sum(batches)}
 
 
 def _load(model: str, counts: Counter[str]) -> ModelLoad:

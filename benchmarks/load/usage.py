@@ -13,14 +13,15 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from ..triton_stub import model_of
+
 if TYPE_CHECKING:
     import psutil
 
 CLIENT = "client"
 EVERY_S = 0.2
 _LOOKS_A_SEARCH = 10  # for new processes, which reads all of this machine's
-_MODEL = re.compile(r"/(\w+)/\d+/model\.py")  # in the command line of the process of a Python model of Triton
-_MODULE = re.compile(r" -m (?:\w+\.)*(\w+)")  # in that of a Python that runs a module
+_MODULE = re.compile(r" -m (?:\w+\.)*(\w+)")  # in the command line of a Python that runs a module
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,8 @@ class Usage:
         if process.pid == os.getpid():
             return CLIENT
         line = " ".join(process.cmdline())
-        named = _MODEL.search(line) or _MODULE.search(line)
-        return named[1] if named else process.name()
+        module = _MODULE.search(line)
+        return model_of(line) or (module[1] if module else process.name())
 
     def _summed(self, wall: float) -> list[Used]:
         cpu: dict[str, float] = defaultdict(float)

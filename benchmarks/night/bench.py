@@ -9,12 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from noduleserve.client.options import IN_FLIGHT, EngineOptions
+from noduleserve.client.options import IN_FLIGHT, EngineOptions, TransportName
 from noduleserve.release import Release
 from noduleserve.server.process import Endpoints, TritonProcess
 from noduleserve.server.settings import ServerSettings
@@ -51,7 +50,7 @@ class NightOptions:
     count: int = 40
     turns: int = 3
     nodules_a_scan: int = 5
-    transport: Literal["stream", "unary", "shared-memory"] = "stream"
+    transport: TransportName = "stream"
     in_flight: int = IN_FLIGHT
     readers: int | None = None
     settings: ServerSettings = field(default_factory=ServerSettings)

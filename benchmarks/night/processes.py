@@ -7,9 +7,9 @@ import resource
 from collections import defaultdict
 from pathlib import Path
 
+from ..triton_stub import model_of
+
 _TICKS = os.sysconf("SC_CLK_TCK")
-_STUB = "triton_python_backend_stub"
-MODELS = ("nodule_preprocess", "nodule_encoder", "nodule_similarity")
 
 
 def cpu_seconds(triton: int | None) -> dict[str, float]:
@@ -31,6 +31,4 @@ def cpu_seconds(triton: int | None) -> dict[str, float]:
 
 
 def _role(process: Path) -> str:
-    """A stub is called with the path of its model."""
-    words = (process / "cmdline").read_text()
-    return next((model for model in MODELS if model in words), "triton") if _STUB in words else "triton"
+    return model_of((process / "cmdline").read_text()) or "triton"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
+
+from ..load.triton_statistics import COMPUTING, counts_between
 
 _QUESTION_S = 15.0
 
@@ -42,34 +45,15 @@ def look(address: str) -> pb.ModelStatisticsResponse:
 
 def times_between(before: Any, after: Any) -> dict[str, ModelTimes]:
     """What each model did between two looks (ModelStatisticsResponse) at one server, by its name."""
-    early, late = _sums(before), _sums(after)
-    none = (0.0,) * 6
-    found = {}
-    for name, numbers in late.items():
-        requests, executions, *seconds = (b - a for a, b in zip(early.get(name, none), numbers, strict=True))
-        found[name] = ModelTimes(round(requests), round(executions), *seconds)
-    return found
+    return {name: _times(counts) for name, counts in counts_between((before, after)).items()}
 
 
-def _sums(statistics: Any) -> dict[str, tuple[float, ...]]:
-    sums: dict[str, tuple[float, ...]] = {}
-    for model in statistics.model_stats:
-        numbers = _numbers(model)
-        sums[model.name] = tuple(a + b for a, b in zip(sums.get(model.name, (0.0,) * 6), numbers, strict=True))
-    return sums
-
-
-def _numbers(model: Any) -> tuple[float, ...]:
-    stats = model.inference_stats
-    return (
-        stats.success.count,
-        model.execution_count,
-        stats.queue.ns / 1e9,
-        _computing_ns(stats) / 1e9,
-        sum(_computing_ns(batch) for batch in model.batch_stats) / 1e9,
-        stats.success.ns / 1e9,
+def _times(counts: Counter[str]) -> ModelTimes:
+    return ModelTimes(
+        requests=counts["success_count"],
+        executions=counts["executions"],
+        queue_s=counts["queue_ns"] / 1e9,
+        counted_s=sum(counts[f"{name}_ns"] for name in COMPUTING) / 1e9,
+        busy_s=counts["busy_ns"] / 1e9,
+        whole_s=counts["success_ns"] / 1e9,
     )
-
-
-def _computing_ns(stats: Any) -> int:
-    return int(stats.compute_input.ns + stats.compute_infer.ns + stats.compute_output.ns)

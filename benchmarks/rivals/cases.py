@@ -62,6 +62,13 @@ def phantom_cases(seed: int = 7) -> list[Case]:
         return cases_of(read_worklist(make_worklist(Path(folder), seed)))
 
 
+def cases_from(
+    worklist: Path | None, most: int = MOST_CASES, tell: Callable[[str], None] = lambda _: None
+) -> list[Case]:
+    """The nodules of a worklist, see `cases_of`; without one the demo's."""
+    return cases_of(read_worklist(worklist), most, tell) if worklist else phantom_cases()[:most]
+
+
 def warm_up_case(seed: int = 0) -> Case:
     """Noise in a volume of its own: what a rival computes before anything is measured, and never afterwards."""
     geometry = VolumeGeometry((180, 180, 90), np.diag([0.7, 0.7, 2.0, 1.0]))

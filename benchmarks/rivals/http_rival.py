@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
+from contextlib import AsyncExitStack
 
 import aiohttp
 import numpy as np
@@ -12,43 +12,24 @@ from numpy.typing import NDArray
 from noduleserve.errors import ServerError
 
 from .base import Case
-from .cases import warm_up_case
 from .http_server import HttpServer
-from .ours import WARM_UP_CALLS, WARM_UP_S
+from .started import Started
 from .wire import body_of
 
 
-class HttpRival:
+class HttpRival(Started):
     """See Rival; POST /predict with a body of `wire`, and an answer {"raw": [F]}."""
-
-    name, what = "", ""
 
     def __init__(self, server: HttpServer) -> None:
         self._server = server
 
-    async def __aenter__(self) -> HttpRival:
+    async def _start(self, ends: AsyncExitStack) -> None:
         await asyncio.to_thread(self._server.start)
-        try:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
-            )
-            for _ in range(WARM_UP_CALLS):
-                await self.score(warm_up_case(), WARM_UP_S)
-        except BaseException:
-            await self._stop()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        await self._stop()
-
-    async def _stop(self) -> None:
-        try:
-            await self._session.close()
-        finally:
-            await asyncio.to_thread(self._server.stop)
+        ends.push_async_callback(asyncio.to_thread, self._server.stop)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
+        )
+        ends.push_async_callback(self._session.close)
 
     @property
     def pids(self) -> list[int]:

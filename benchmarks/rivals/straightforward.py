@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -29,6 +28,7 @@ from .base import Case
 from .cases import warm_up_case
 from .missing import missing
 from .scipy_method import cut_out, pixels_of, resampled, views_of_box, views_of_cube
+from .started import InOneThread
 
 T = TypeVar("T")
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -78,7 +78,7 @@ class Folds:
         return np.array([float(fold(pixels)) for fold in self._folds])
 
 
-class Straightforward:
+class Straightforward(InOneThread):
     """See Rival; it is given the box, as the others are."""
 
     name = "straightforward"
@@ -87,27 +87,17 @@ class Straightforward:
         "threads, fold by fold and nodule by nodule, in one thread of the benchmark's process; models loaded before"
     )
 
+    warm_up_calls = 1
+
     def __init__(self, checkpoint: Path | Checkpoint) -> None:
         self._checkpoint: Path | Checkpoint | None = checkpoint
 
-    async def __aenter__(self) -> Straightforward:
+    async def _start(self, ends: AsyncExitStack) -> None:
+        await super()._start(ends)
         checkpoint, self._checkpoint = self._checkpoint, None  # its weights are not needed twice
         assert checkpoint is not None, "it is entered once"
-        self._thread = ThreadPoolExecutor(1, "straightforward")
         self._folds = await self._run(lambda: Folds(_read(checkpoint)))
-        await self._run(lambda: score_box(self._folds, warm_up_case()))
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
-        del self._folds
-
-    @property
-    def pids(self) -> list[int]:
-        """See Rival; it has no server."""
-        return []
+        ends.callback(delattr, self, "_folds")
 
     async def score(self, case: Case, deadline: float) -> NDArray[np.float64]:
         """See Rival.
@@ -117,9 +107,6 @@ class Straightforward:
         """
         async with asyncio.timeout(deadline):
             return await self._run(lambda: score_box(self._folds, case))
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.wrap_future(self._thread.submit(work))
 
 
 def score_box(folds: Folds, case: Case) -> NDArray[np.float64]:

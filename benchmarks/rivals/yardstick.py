@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noduleserve.errors import ReleaseError
+from noduleserve.export.proof.outputs import probability
 from noduleserve.release import Release
 
-from .bare_encoder import probability_of
 from .base import Case
 from .graph import fp32_graph
 from .missing import require
@@ -115,7 +115,7 @@ def _by_graph(release: Release, cases: Sequence[Case]) -> dict[str, NDArray[np.f
         shape, affine = case.geometry.shape, case.geometry.affine
         views = views_of_box(case.voxels, case.box.start, shape, affine, case.center)
         (logits,) = session.run(["LOGITS"], {"VIEWS": views[None]})
-        expected[case.name] = probability_of(logits[0])
+        expected[case.name] = probability(logits[0])
     return expected
 
 

@@ -6,20 +6,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from noduleserve.client.options import TransportName
 from noduleserve.release import Release
 
 from ..rivals.base import RivalMaker
-from ..rivals.ours import Way
 from .entrants import Entrant
 
-TRANSPORTS: tuple[Way, ...] = ("stream", "unary", "shared-memory")
+TRANSPORTS: tuple[TransportName, ...] = ("stream", "unary", "shared-memory")
 RIVALS = ("fastapi", "fastapi+views", "litserve", "litserve+views", "straightforward")
 OF_CHECKPOINT = ("straightforward",)  # need the checkpoint that the release was made from
 
 
 def entrants_of(
     release: Release,
-    transports: Sequence[Way],
+    transports: Sequence[TransportName],
     rivals: Sequence[str],
     checkpoint: Path | None = None,
     tell: Callable[[str], None] = lambda _: None,
@@ -41,7 +41,7 @@ def entrants_of(
     ]
 
 
-def _ours(release: Release, way: Way) -> Callable[[], RivalMaker]:
+def _ours(release: Release, way: TransportName) -> Callable[[], RivalMaker]:
     from ..rivals.ours import Ours
 
     return lambda: Ours(release, way)

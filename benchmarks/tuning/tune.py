@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
+from noduleserve.client.options import TransportName
 from noduleserve.errors import BenchmarkError, NoduleserveError
 from noduleserve.release import Release
 from noduleserve.server.settings import ServerSettings
@@ -19,7 +20,7 @@ from ..record.machine import machine
 from ..record.record import Record
 from ..record.recording import Recording, release_facts
 from ..rivals.base import Case, Rival
-from ..rivals.ours import Ours, Way
+from ..rivals.ours import Ours
 from .choices import Place
 from .duel import Goal, Load, Scores, block, confirmation, duel
 from .search import Search, Trial
@@ -46,7 +47,7 @@ class TuneOptions:
     goal: Goal = "throughput"
     in_flight: int = 8
     budget: float = 1200.0
-    transport: Way = "stream"
+    transport: TransportName = "stream"
     turns: int = 2
     confirm_turns: int = 5
     block: float = 5.0

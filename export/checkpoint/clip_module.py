@@ -12,28 +12,33 @@ from torch.nn import functional as F
 from .layout import CONTEXT, HEAD_WIDTH, IMAGE_SIZE, Dimensions
 
 
+def drawn_clip(dimensions: Dimensions) -> CLIP:
+    """A CLIP with open_clip's own beginning, drawn from torch's random numbers."""
+    image, text = dimensions.image, dimensions.text
+    return CLIP(
+        dimensions.embed,
+        CLIPVisionCfg(
+            layers=image.layers,
+            width=image.width,
+            head_width=HEAD_WIDTH,
+            patch_size=dimensions.patch,
+            image_size=IMAGE_SIZE,
+        ),
+        CLIPTextCfg(
+            context_length=CONTEXT,
+            vocab_size=dimensions.vocabulary,
+            width=text.width,
+            heads=text.heads,
+            layers=text.layers,
+        ),
+        quick_gelu=True,
+    )
+
+
 def empty_clip(dimensions: Dimensions) -> CLIP:
     """A CLIP on the meta device: no memory, no random numbers, for weights that replace what is there."""
-    image, text = dimensions.image, dimensions.text
     with torch.device("meta"):
-        model = CLIP(
-            dimensions.embed,
-            CLIPVisionCfg(
-                layers=image.layers,
-                width=image.width,
-                head_width=HEAD_WIDTH,
-                patch_size=dimensions.patch,
-                image_size=IMAGE_SIZE,
-            ),
-            CLIPTextCfg(
-                context_length=CONTEXT,
-                vocab_size=dimensions.vocabulary,
-                width=text.width,
-                heads=text.heads,
-                layers=text.layers,
-            ),
-            quick_gelu=True,
-        )
+        model = drawn_clip(dimensions)
     # The causal mask is not part of a state, so nothing would ever fill it.
     model.register_buffer("attn_mask", torch.full((CONTEXT, CONTEXT), float("-inf")).triu_(1), persistent=False)
     return model.eval()

@@ -8,7 +8,7 @@ import pytest
 from fuzzing.mutations import KINDS, damaged
 from fuzzing.run import Case, run
 
-SHARD, SHARDS = 500, 2
+SHARD, SHARDS = 500, 4
 
 
 @pytest.mark.parametrize("first", [shard * SHARD for shard in range(SHARDS)])

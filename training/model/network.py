@@ -17,8 +17,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from noduleserve.export.checkpoint.clip_names import HEADS, open_clip_name
-from noduleserve.export.checkpoint.layout import IMAGE_SIZE, Dimensions
-from noduleserve.export.encoder.encoder_graph import CLIP_MEAN, CLIP_STD
+from noduleserve.export.checkpoint.layout import Dimensions
+from noduleserve.export.encoder.encoder_graph import CLIP_MEAN, CLIP_STD, resize_matrix
 
 from .towers import Towers, clip_of
 
@@ -115,7 +115,7 @@ class NoduleClip(nn.Module):
             self.clip.logit_scale.fill_(math.log(1 / temperature))
         if towers.heads:
             self.load_published(towers.heads)
-        self._resize = nn.Buffer(resize_matrix(), persistent=False)
+        self._resize = nn.Buffer(torch.from_numpy(resize_matrix()), persistent=False)
         self._mean, self._std = (
             nn.Buffer(torch.tensor(v, dtype=torch.float32).reshape(1, 3, 1, 1), persistent=False)
             for v in (CLIP_MEAN, CLIP_STD)
@@ -209,9 +209,3 @@ class NoduleClip(nn.Module):
     def scale(self) -> torch.Tensor:
         """What a cosine is multiplied with: 1 / temperature, at most 100."""
         return self.clip.logit_scale.clamp(max=LARGEST_LOG_SCALE).exp()
-
-
-def resize_matrix(size: int = 50) -> torch.Tensor:
-    """The matrix [224, 50] that resizes one axis: linear, both ends aligned."""
-    identity = torch.eye(size).reshape(1, 1, size, size)
-    return F.interpolate(identity, size=(IMAGE_SIZE, size), mode="bilinear", align_corners=True)[0, 0].contiguous()

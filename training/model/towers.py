@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from open_clip.model import CLIP
 
 from noduleserve.errors import TrainingError
 from noduleserve.export.checkpoint import read_checkpoint
 from noduleserve.export.checkpoint.base import cached_file, check_open_clip_model, read_base, require_quick_gelu
-from noduleserve.export.checkpoint.clip_module import empty_split_clip
+from noduleserve.export.checkpoint.clip_module import drawn_clip, empty_split_clip
 from noduleserve.export.checkpoint.clip_names import HEADS, open_clip_name, unpacked
 from noduleserve.export.checkpoint.layout import CONTEXT, HEAD_WIDTH, IMAGE_SIZE, Dimensions, Tower
 from noduleserve.export.checkpoint.tensors import sha256_of
@@ -166,27 +166,9 @@ def _seen(folder: Path) -> frozenset[str]:
 
 def _drawn(dimensions: Dimensions, seed: int) -> Towers:
     """open_clip's own beginning; the random numbers of the caller are left as they are."""
-    image, text = dimensions.image, dimensions.text
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        clip = CLIP(
-            dimensions.embed,
-            CLIPVisionCfg(
-                layers=image.layers,
-                width=image.width,
-                head_width=HEAD_WIDTH,
-                patch_size=dimensions.patch,
-                image_size=IMAGE_SIZE,
-            ),
-            CLIPTextCfg(
-                context_length=CONTEXT,
-                vocab_size=dimensions.vocabulary,
-                width=text.width,
-                heads=text.heads,
-                layers=text.layers,
-            ),
-            quick_gelu=True,
-        )
+        clip = drawn_clip(dimensions)
     state = {key: tensor.numpy() for key, tensor in clip.state_dict().items()}
     return Towers(unpacked(state, "random"), dimensions, "random", trained=False)
 

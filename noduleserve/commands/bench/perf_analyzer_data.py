@@ -35,11 +35,10 @@ def bench_perf_analyzer_data(
         noduleserve bench perf-analyzer-data releases/may --worklist tonight.csv --out nodules.json --check
     """
     from noduleserve.benchmarks.perf_analyzer import answers_of, commands, write_input_data
-    from noduleserve.benchmarks.rivals.cases import cases_of, phantom_cases
-    from noduleserve.worklist.table import read_worklist
+    from noduleserve.benchmarks.rivals.cases import cases_from
 
     opened = Release.open(release)
-    cases = cases_of(read_worklist(worklist), count, err.print) if worklist else phantom_cases()[:count]
+    cases = cases_from(worklist, count, err.print)
     with answers_of(opened) if check else nullcontext() as answers:
         write_input_data(out, cases, answers)
     checked = f"; every answer must be that of {opened.id}, bit for bit" if check else ""

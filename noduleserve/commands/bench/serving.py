@@ -72,18 +72,17 @@ def bench_serving(
         import psutil  # noqa: F401
 
         from noduleserve.benchmarks.record.recording import release_facts
-        from noduleserve.benchmarks.rivals.cases import cases_of, phantom_cases
+        from noduleserve.benchmarks.rivals.cases import cases_from
         from noduleserve.benchmarks.rivals.yardstick import Yardstick
         from noduleserve.benchmarks.serving.bench import bench_serving as measure
         from noduleserve.benchmarks.serving.field import entrants_of
     except ModuleNotFoundError as error:
         raise extra_missing(error, "bench") from None
-    from noduleserve.worklist.table import read_worklist
 
     options = _options(concurrency, calls, turns, rates, per_second, p99_under, deadline, seed)
     ways, names = _ways(transport), _rivals(rivals, checkpoint)
     opened = Release.open(release)
-    cases = cases_of(read_worklist(worklist), tell=err.print) if worklist else phantom_cases()
+    cases = cases_from(worklist, tell=err.print)
     yardstick = Yardstick.of(opened, cases, checkpoint, err.print)
     entrants = entrants_of(opened, ways, names, checkpoint, err.print)
     with _shown() as watcher:

@@ -51,14 +51,13 @@ def bench_tune(
     try:
         import psutil  # noqa: F401
 
-        from noduleserve.benchmarks.rivals.cases import cases_of, phantom_cases
+        from noduleserve.benchmarks.rivals.cases import cases_from
         from noduleserve.benchmarks.tuning.tune import TuneOptions, tune
     except ModuleNotFoundError as error:
         raise extra_missing(error, "bench") from None
-    from noduleserve.worklist.table import read_worklist
 
     opened = Release.open(release)
-    cases = cases_of(read_worklist(worklist), tell=err.print) if worklist else phantom_cases()
+    cases = cases_from(worklist, tell=err.print)
     options = TuneOptions(goal, in_flight, budget * 60, transport, turns, confirm_turns, block, deadline)
     tuned = tune(opened, cases, options, lambda line: err.print(line, markup=False))
     show_and_keep(tuned.record, out)

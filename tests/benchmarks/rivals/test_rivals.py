@@ -23,7 +23,8 @@ from noduleserve.benchmarks.rivals.graph import fp32_graph
 from noduleserve.benchmarks.rivals.http_server import HttpServer
 from noduleserve.benchmarks.rivals.litserve_rival import LitserveRival
 from noduleserve.benchmarks.rivals.missing import require
-from noduleserve.benchmarks.rivals.ours import WARM_UP_CALLS, Ours
+from noduleserve.benchmarks.rivals.ours import Ours
+from noduleserve.benchmarks.rivals.started import WARM_UP_CALLS
 from noduleserve.benchmarks.rivals.yardstick import TOLERANCE, Yardstick
 from noduleserve.errors import NoduleserveError, ReleaseError, ServerError
 from noduleserve.release import Release
