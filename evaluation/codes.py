@@ -8,6 +8,8 @@ from __future__ import annotations
 
 # code -> what it stands for
 EVALUATION_CODES: dict[str, str] = {
+    "BASELINE_COLUMN": "There is no column of that name to take as the baseline.",
+    "BASELINE_INVALID": "A cell of the baseline's column is not a number.",
     "EVALUATION_OPTION": "An option of the evaluation cannot be read, or does not fit the others.",
     "EVALUATION_UNWRITABLE": "The report or the file of numbers cannot be written.",
     "KEY_AMBIGUOUS": "The column nodule_id alone does not tell the nodules of the results apart.",
@@ -18,7 +20,7 @@ EVALUATION_CODES: dict[str, str] = {
     "LABEL_INVALID": "A label is none of the values that it may have.",
     "NOTHING_LABELLED": "No nodule of the results has a label.",
     "NOTHING_SCORED": "Every nodule that has a label failed: there is no score to evaluate.",
-    "POSITIVE_RULE": "A rule of --positive cannot be read, or names a feature or value that is not there.",
+    "POSITIVE_RULE": "A rule of --positive cannot be read, or names a feature, value or column that is not there.",
     "RELEASE_ABSENT": "No scored row is of the release that was asked for.",
     "RELEASES_MIXED": "The results hold scores of several releases, and none was chosen.",
     "RESULTS_COLUMNS": "The results lack a column, or have one twice.",

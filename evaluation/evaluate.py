@@ -11,9 +11,11 @@ import numpy as np
 
 from noduleserve.errors import EvaluationError
 
+from . import baseline as baselines
 from . import calibration as calibrations
 from . import discrimination as discriminations
 from .figures import (
+    Baseline,
     Counts,
     Estimate,
     Evaluation,
@@ -58,6 +60,7 @@ class Options:
         by: columns to form subgroups by.
         cuts: of columns with numbers, where to cut them.
         positive: rules that say which semantic labels are positive.
+        baseline: column of a number known of each nodule, to stand beside the score; "": none.
         thresholds: scores at which to count what is called.
         specificities, sensitivities: at which to report the other one.
         calibration_bins: how many bins the scores are cut into.
@@ -72,6 +75,7 @@ class Options:
     by: tuple[str, ...] = ()
     cuts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     positive: tuple[str, ...] = ()
+    baseline: str = ""
     thresholds: tuple[float, ...] = ()
     specificities: tuple[float, ...] = (0.8, 0.9, 0.95)
     sensitivities: tuple[float, ...] = (0.9, 0.95)
@@ -99,13 +103,15 @@ def evaluate(
     selection = select(results, key, options.release)
     column = score_column(selection, options.score)
     rules = read_rules(options.positive, results, labels)
-    _require_something_to_evaluate(results, labels)
+    if not rules:  # the labels have a column for every rule
+        _require_something_to_evaluate(results, labels)
     matched = match(selection, labels, key)
+    numbers = baselines.read_numbers(matched.pairs, results, labels, options.baseline) if options.baseline else None
     known = _labels(matched, labels)
-    semantic = _semantic(selection, matched, labels, rules, options)
+    semantic = _semantic(selection, matched, labels, rules, numbers, options)
     # Empty labels of malignancy are forgiven where the file was made for the semantic features.
     wanted = known or (LABEL in labels.columns and not rules)
-    malignancy = _malignancy(selection, matched, known, column, options) if wanted else None
+    malignancy = _malignancy(selection, matched, known, column, numbers, options) if wanted else None
     return Evaluation(
         results=results.name,
         labels=labels.name,
@@ -169,8 +175,24 @@ def _counted(cases: Cases, options: Options) -> Cases:
     return cases.only(~cases.failed)
 
 
+def _baseline(
+    everyone: Cases, nodules: Iterable[Key], numbers: baselines.Numbers | None, options: Options
+) -> Baseline | None:
+    """The number beside the score; `nodules` are those of the cases, in the same order."""
+    if numbers is None:
+        return None
+    values = numbers.of(list(nodules))
+    counted = values if options.failed == "worst" else values[~everyone.failed]
+    return baselines.compare(_counted(everyone, options), counted, numbers.column, numbers.source, options.resampling)
+
+
 def _malignancy(
-    selection: Selection, matched: Match, known: Mapping[Key, int], column: str, options: Options
+    selection: Selection,
+    matched: Match,
+    known: Mapping[Key, int],
+    column: str,
+    numbers: baselines.Numbers | None,
+    options: Options,
 ) -> Malignancy:
     everyone = _cases(selection, matched, known, column)
     scored, counted = everyone.only(~everyone.failed), _counted(everyone, options)
@@ -202,6 +224,7 @@ def _malignancy(
         roc=discriminations.roc_points(counted),
         precision_recall=discriminations.precision_recall_points(counted),
         histogram=(tuple(edges.tolist()), tuple(heights[0]), tuple(heights[1])),
+        baseline=_baseline(everyone, known, numbers, options),
     )
 
 
@@ -235,11 +258,16 @@ def _columns(
 
 
 def _semantic(
-    selection: Selection, matched: Match, labels: Table, rules: list[Rule], options: Options
+    selection: Selection,
+    matched: Match,
+    labels: Table,
+    rules: list[Rule],
+    numbers: baselines.Numbers | None,
+    options: Options,
 ) -> tuple[SemanticFeature, ...]:
     labelled = labelled_features(selection.table, labels)
     ruled = {rule.feature for rule in rules}
-    found = [_semantic_feature(selection, matched, labels, labelled[rule.feature], rule, options) for rule in rules]
+    found = [_semantic_feature(selection, matched, labels, rule, numbers, options) for rule in rules]
     without = "The labels have a column for it, but no rule of --positive says which labels are positive."
     found += [SemanticFeature(feature, "", "", (), None, without) for feature in labelled if feature not in ruled]
     order = list(features_of(selection.table))
@@ -247,23 +275,28 @@ def _semantic(
 
 
 def _semantic_feature(
-    selection: Selection, matched: Match, labels: Table, column: str, rule: Rule, options: Options
+    selection: Selection,
+    matched: Match,
+    labels: Table,
+    rule: Rule,
+    numbers: baselines.Numbers | None,
+    options: Options,
 ) -> SemanticFeature:
+    column = rule.column
     rows = {ids: label for ids, (_, label) in matched.pairs.items() if label.cells[column]}
     require_a_positive_text(rule, Counter(row.cells[column] for row in labels.rows if row.cells[column]), labels)
     known = {ids: int(is_positive(rule, row.cells[column], labels, row)) for ids, row in rows.items()}
     counted = Counter((row.cells[column], bool(known[ids])) for ids, row in rows.items())
     listed = tuple((cell, positive, n) for (cell, positive), n in sorted(counted.items()))
-    cases = _counted(
-        _cases(selection, matched, known, f"{SEMANTIC}{rule.feature}.{rule.value}"),
-        options,
-    )
+    everyone = _cases(selection, matched, known, f"{SEMANTIC}{rule.feature}.{rule.value}")
+    cases = _counted(everyone, options)
     if not len(cases):
         reason = "No nodule that was scored has a label of it."
         return SemanticFeature(rule.feature, rule.value, rule.text, listed, None, reason)
     found = discriminations.discrimination(cases, options.resampling)
     reason = discriminations.one_class(cases)
-    return SemanticFeature(rule.feature, rule.value, rule.text, listed, found, reason)
+    beside_it = _baseline(everyone, known, numbers, options)
+    return SemanticFeature(rule.feature, rule.value, rule.text, listed, found, reason, beside_it)
 
 
 def _subgroups(

@@ -169,6 +169,35 @@ class Bound:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """A number known of each nodule beside the score, on exactly the nodules that have the number.
+
+    Attributes:
+        column, source: where the number is from, a column of the "labels" or of the "results".
+        descending: a smaller number speaks for positive; whichever way round gives the larger AUROC here.
+        nodules, patients, positives, negatives: what the numbers are made of.
+        failed: of the nodules, how many failed and count as scored as wrongly as can be (0 where they are left out).
+        without: how many nodules lack the number and are left out here.
+        auroc: of the number.
+        score_auroc: of the score.
+        difference: score_auroc - auroc, its interval from the same resamples as theirs.
+    """
+
+    column: str
+    source: str
+    descending: bool
+    nodules: int
+    patients: int
+    positives: int
+    negatives: int
+    failed: int
+    without: int
+    auroc: Estimate
+    score_auroc: Estimate
+    difference: Estimate
+
+
+@dataclass(frozen=True)
 class Malignancy:
     """Everything about the probability of cancer within a year.
 
@@ -185,6 +214,7 @@ class Malignancy:
         roc: points (1 - specificity, sensitivity) of the curve; none where all labels are alike.
         precision_recall: points (recall, precision) of the curve; none where all labels are alike.
         histogram: edges of bins of the score, and how many negatives and positives were scored within each.
+        baseline: a number known of each nodule beside the score; None where none was asked for.
     """
 
     discrimination: Discrimination
@@ -199,6 +229,7 @@ class Malignancy:
     roc: tuple[tuple[float, float], ...]
     precision_recall: tuple[tuple[float, float], ...]
     histogram: tuple[tuple[float, ...], tuple[int, ...], tuple[int, ...]]
+    baseline: Baseline | None
 
 
 @dataclass(frozen=True)
@@ -211,6 +242,7 @@ class SemanticFeature:
         labels: every label there is, whether it counts as positive, and how many nodules have it.
         discrimination: zero-shot areas under the curves; None where it is not evaluated.
         reason: why it is not evaluated, or a sentence where all labels are alike, or "".
+        baseline: a number known of each nodule beside the score; None where none was asked for.
     """
 
     feature: str
@@ -219,6 +251,7 @@ class SemanticFeature:
     labels: tuple[tuple[str, bool, int], ...]
     discrimination: Discrimination | None
     reason: str = ""
+    baseline: Baseline | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
     FEATURE=VALUE              labels are values of the feature; VALUE is positive, every other value negative
     FEATURE=VALUE:TEXT|TEXT    labels are any texts; these are positive, every other one negative
     FEATURE=VALUE:<=2          labels are numbers (also <, >=, >, =)
+    FEATURE=VALUE:COLUMN<=2    labels are the numbers of another column; the feature needs none of its own
 
 In each case the probability that is evaluated is that of VALUE.
 """
@@ -21,6 +22,7 @@ from .tables import Row, Table, number, quoted
 
 SEMANTIC = "semantic."
 _COMPARISON = re.compile(r"(<=|>=|<|>|=)\s*(\S+)")
+_OF_A_COLUMN = re.compile(r"(.*?[^<>=\s])\s*(<=|>=|<|>|=)\s*(\S+)")
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -36,6 +38,7 @@ class Rule:
 
     Attributes:
         text: as it was given.
+        column: of the labels, which the labels are read from.
         feature, value: the probability that is evaluated.
         positive: texts that are positive, in lower case, or none where numbers are compared.
         compare, limit: how a number is compared, and with what, or None.
@@ -43,6 +46,7 @@ class Rule:
     """
 
     text: str
+    column: str
     feature: str
     value: str
     positive: frozenset[str]
@@ -69,7 +73,7 @@ def labelled_features(results: Table, labels: Table) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for feature in features_of(results):
-        columns = [name for name in (feature, SEMANTIC + feature) if name in labels.columns]
+        columns = [name for name in _own(feature) if name in labels.columns]
         if len(columns) == 2:
             raise EvaluationError(
                 "LABELS_COLUMNS",
@@ -97,27 +101,57 @@ def _rule(text: str, features: dict[str, list[str]], labelled: dict[str, str], l
         raise _refused(text, "is no rule", "Write FEATURE=VALUE, FEATURE=VALUE:TEXT or FEATURE=VALUE:<=NUMBER.")
     if feature not in features:
         raise _refused(text, "names a feature that the results do not have", f"They have {_listed(features)}.")
-    if feature not in labelled:
-        raise _refused(text, f"names a feature that {labels.name} has no column for", f"Name a column {feature} there.")
     values = features[feature]
     # A value may hold a colon itself: the longest value that fits is meant.
     value = max((v for v in values if rest == v or rest.startswith(v + ":")), key=len, default=None)
     if value is None:
         raise _refused(text, f"names none of the values of {feature}", f"They are {_listed(values)}.")
-    condition = rest[len(value) + 1 :].strip()
+    condition, own = rest[len(value) + 1 :].strip(), labelled.get(feature, "")
+    column = _compared_column(text, condition, own, labels)
+    if not column and not own:
+        raise _refused(
+            text,
+            f"names a feature that {labels.name} has no column for",
+            f"Name a column {feature} there, or compare another one: {feature}={value}:COLUMN>=NUMBER.",
+        )
     if rest == value:
         known = frozenset(v.casefold() for v in values)
-        return Rule(text, feature, value, frozenset({value.casefold()}), values=known)
-    comparison = _COMPARISON.fullmatch(condition)
+        return Rule(text, own, feature, value, frozenset({value.casefold()}), values=known)
+    comparison = _COMPARISON.fullmatch(condition[len(column) :].strip())
     if comparison:
         limit = number(comparison[2])
         if limit is None:
             raise _refused(text, f"compares with {quoted(comparison[2])}, which is no number", "Write, say, <=2.")
-        return Rule(text, feature, value, frozenset(), comparison[1], limit)
-    positive = frozenset(part.strip().casefold() for part in condition.split("|") if part.strip())
+        return Rule(text, column or own, feature, value, frozenset(), comparison[1], limit)
+    positive = _texts(condition)
     if not positive:
         raise _refused(text, "names no label after the colon", "Write FEATURE=VALUE:TEXT or leave the colon out.")
-    return Rule(text, feature, value, positive)
+    return Rule(text, own, feature, value, positive)
+
+
+def _texts(condition: str) -> frozenset[str]:
+    return frozenset(part.strip().casefold() for part in condition.split("|") if part.strip())
+
+
+def _compared_column(text: str, condition: str, own: str, labels: Table) -> str:
+    """The column of the labels that a condition compares, or "" where it names none."""
+    if _COMPARISON.fullmatch(condition):
+        return ""
+    if own and _texts(condition) <= {row.cells[own].casefold() for row in labels.rows}:
+        return ""  # a label may itself read like a comparison
+    # A name may hold a sign of comparison itself: the longest one that fits is meant.
+    fitting = [c for c in labels.columns if c and condition.startswith(c)]
+    fitting = [c for c in fitting if _COMPARISON.fullmatch(condition[len(c) :].strip())]
+    if fitting:
+        return max(fitting, key=len)
+    other = _OF_A_COLUMN.fullmatch(condition)
+    if other and "|" not in condition and number(other[3]) is not None:
+        raise _refused(
+            text,
+            f"compares the column {quoted(other[1])}, which {labels.name} does not have",
+            f"It has {_listed(labels.columns)}.",
+        )
+    return ""
 
 
 def is_positive(rule: Rule, cell: str, labels: Table, row: Row) -> bool:
@@ -159,10 +193,16 @@ def require_a_positive_text(rule: Rule, cells: Counter[str], labels: Table) -> N
         )
 
 
+def _own(feature: str) -> tuple[str, str]:
+    """The names that a feature's own column may have in the labels."""
+    return feature, SEMANTIC + feature
+
+
 def _invalid(rule: Rule, cell: str, labels: Table, row: Row, what: str, mend: str) -> EvaluationError:
+    whose = rule.feature if rule.column in _own(rule.feature) else f"{rule.feature} ({rule.column})"
     return EvaluationError(
         "LABEL_INVALID",
-        f"{labels.name}, line {row.line}: the label of {rule.feature} is {quoted(cell)}, {what}.",
+        f"{labels.name}, line {row.line}: the label of {whose} is {quoted(cell)}, {what}.",
         mend,
     )
 

@@ -27,6 +27,11 @@ def renderable(evaluation: Evaluation) -> RenderableType:
         parts += _malignancy(evaluation.malignancy, evaluation)
     if evaluation.semantic:
         parts.append(_semantic(evaluation.semantic))
+    if found := wording.baselines(evaluation):
+        rows = (wording.baseline_row(name, baseline) for name, baseline in found)
+        column = found[0][1].column
+        parts.append(_table(f"Beside the baseline {column}", wording.baseline_head(column), rows))
+        parts += [*(Text(line, style="dim") for line in wording.baseline_notes(evaluation)), Text()]
     if evaluation.subgroups:
         parts.append(_subgroups(evaluation.subgroups))
         parts.append(Text(wording.SUBGROUP_NOTE.format(n=evaluation.method.fewest_of_a_class), style="dim"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import published
-from .figures import Counts, Estimate, Evaluation, Malignancy, OperatingPoint
+from .figures import Baseline, Counts, Estimate, Evaluation, Malignancy, OperatingPoint
 
 DASH = "–"
 SUBGROUP_NOTE = (
@@ -113,6 +113,48 @@ def reasons(malignancy: Malignancy) -> list[str]:
         if estimate.reason and estimate.reason != malignancy.one_class:
             by_reason.setdefault(estimate.reason, []).append(name)
     return [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+
+
+def baselines(evaluation: Evaluation) -> list[tuple[str, Baseline]]:
+    """Every comparison with the baseline, with what is told apart; none where no baseline was asked for."""
+    found = [("cancer within a year", evaluation.malignancy.baseline)] if evaluation.malignancy else []
+    found += [(feature.rule, feature.baseline) for feature in evaluation.semantic]
+    return [(name, baseline) for name, baseline in found if baseline]
+
+
+def baseline_head(column: str) -> tuple[str, ...]:
+    """Column heads of the comparison with the baseline."""
+    without = f"without {column}"
+    return ("", "nodules", "pos.", without, "AUROC, score", f"AUROC, {column}", "score - " + column, "speaks for it")
+
+
+def baseline_row(name: str, found: Baseline) -> tuple[str, ...]:
+    """One comparison with the baseline as texts, one for each head."""
+    nodules = f"{found.nodules} ({found.failed} failed)" if found.failed else str(found.nodules)
+    way = DASH if found.auroc.value is None else "smaller" if found.descending else "larger"
+    areas = (with_interval(e) for e in (found.score_auroc, found.auroc, found.difference))
+    return (name, nodules, str(found.positives), str(found.without), *areas, way)
+
+
+def baseline_notes(evaluation: Evaluation) -> list[str]:
+    """What is to be known of the comparisons with the baseline, and why numbers of them are missing."""
+    found = baselines(evaluation)
+    column, source = found[0][1].column, found[0][1].source
+    notes = [
+        f"{column} is a column of the {source}. Score and {column} are compared on the nodules that have it, in the "
+        "same resamples. It is taken the way round that gives it the larger AUROC on all of these nodules, which "
+        "favors it."
+    ]
+    if any(baseline.failed for _, baseline in found):
+        notes.append(f"Failed nodules count as scored as wrongly as can be; their {column} is what it is.")
+    for name, baseline in found:
+        estimates = {"score": baseline.score_auroc, column: baseline.auroc, "difference": baseline.difference}
+        by_reason: dict[str, list[str]] = {}
+        for which, estimate in estimates.items():
+            if estimate.reason:
+                by_reason.setdefault(estimate.reason, []).append(which)
+        notes += [f"{name}, {', '.join(which)}: {reason}" for reason, which in by_reason.items()]
+    return notes
 
 
 def bound(malignancy: Malignancy, failed: str) -> str:

@@ -42,8 +42,14 @@ def evaluate(
     ] = None,
     positive: Annotated[
         list[str] | None,
-        typer.Option(help="FEATURE=VALUE, FEATURE=VALUE:TEXT|TEXT or FEATURE=VALUE:<=NUMBER; see docs/evaluate.md."),
+        typer.Option(
+            help="FEATURE=VALUE, FEATURE=VALUE:TEXT|TEXT, FEATURE=VALUE:<=NUMBER or FEATURE=VALUE:COLUMN<=NUMBER; "
+            "see docs/evaluate.md."
+        ),
     ] = None,
+    baseline: Annotated[
+        str, typer.Option(help="Column of a number known of each nodule: its AUROC stands beside the score's.")
+    ] = "",
     threshold: Annotated[str, typer.Option(help="Scores at which to count what is called.")] = "",
     specificity: Annotated[str, typer.Option(help="Specificities to report the sensitivity at.")] = "0.8,0.9,0.95",
     sensitivity: Annotated[str, typer.Option(help="Sensitivities to report the specificity at.")] = "0.9,0.95",
@@ -55,7 +61,7 @@ def evaluate(
     """Hold the scores of a run against labels that somebody else gave.
 
     AUROC and AUPRC with intervals by bootstrap of patients, operating points, calibration, zero-shot semantic
-    features, subgroups; every row of both files is accounted for. Needs `noduleserve[evaluate]`.
+    features, subgroups, a number such as the diameter beside the score; every row of both files is accounted for. Needs `noduleserve[evaluate]`.
 
     Examples:
 
@@ -64,6 +70,10 @@ def evaluate(
         noduleserve evaluate results.csv --labels outcomes.csv --by scanner,slice_thickness --bins slice_thickness:1.25,2.5
 
         noduleserve evaluate results.csv --labels readings.csv --positive "margin conspicuity=poorly defined:<=2"
+
+        noduleserve evaluate results.csv --labels readings.csv --positive "consistency=solid:texture>=4.5"
+
+        noduleserve evaluate results.csv --labels outcomes.csv --baseline diameter
 
         noduleserve evaluate results.csv --labels outcomes.csv --threshold 0.1,0.5 --failed worst --cohort "Our clinic 2025"
     """  # noqa: E501
@@ -91,6 +101,7 @@ def evaluate(
         by=tuple(_names(by)),
         cuts=dict(_cuts(text) for text in bins or []),
         positive=tuple(positive or []),
+        baseline=baseline.strip(),
         thresholds=_shares("--threshold", threshold),
         specificities=_shares("--specificity", specificity),
         sensitivities=_shares("--sensitivity", sensitivity),

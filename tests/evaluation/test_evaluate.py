@@ -142,6 +142,50 @@ def test_semantic_feature_by_texts(held: Any) -> None:
     assert [f.feature for f in without_rule.semantic if f.discrimination is None and "no rule" in f.reason] == ["wall"]
 
 
+def test_semantic_feature_by_the_numbers_of_another_column(held: Any, cohort: tuple[Rows, Rows]) -> None:
+    results, labels = cohort
+    rng = np.random.default_rng(3)
+    texture = [round(float(t), 1) for t in rng.uniform(1, 5, len(labels))]
+    rated = [row | {"texture": t if k % 9 else ""} for k, (row, t) in enumerate(zip(labels, texture, strict=True))]
+    pairs = [(row, label) for row, label in joined((results, rated)) if label["texture"] != ""]
+    rules = ("margin=sharp:texture>=3.5", "margin=sharp:>=3", "margin=sharp: texture < 2")
+    high, own, low = held(labels=rated, positive=rules).semantic
+    for found, y in ((high, [n["texture"] >= 3.5 for _, n in pairs]), (low, [n["texture"] < 2 for _, n in pairs])):
+        expected = roc_auc_score(y, [row["semantic.margin.sharp"] for row, _ in pairs])
+        assert found.discrimination.auroc.value == pytest.approx(expected)
+        assert (found.discrimination.nodules, found.discrimination.positives) == (len(pairs), sum(y))
+    assert own.discrimination.nodules > high.discrimination.nodules  # of the column margin, which has no gaps
+    # Neither a label of malignancy nor a column of the feature is needed.
+    bare = [{name: row[name] for name in ("pid", "nodule_id", "texture")} for row in rated]
+    alone = held(labels=bare, positive=rules[:1])
+    assert alone.malignancy is None and alone.semantic == (high,)
+
+
+@pytest.mark.parametrize(
+    ("rule", "positive", "negative"),
+    [
+        ("margin=sharp:size>=3", {"Size>=3": 1}, {"b": 1, "c": 2}),  # stands as a label: a text
+        ("margin=sharp:size>=3|b", {"Size>=3": 1, "b": 1}, {"c": 2}),
+        ("margin=sharp:size>=2", {"2": 1, "3": 1}, {"1": 1}),  # stands nowhere: the column
+        ("margin=sharp:size=1", {"1": 1}, {"2": 1, "3": 1}),
+        ("margin=sharp:size <2.5", {"1": 1, "2": 1}, {"3": 1}),
+        ("margin=sharp:size>2>3", {"4": 1}, {"2": 1, "3": 1}),  # the column size>2
+    ],
+)
+def test_texts_that_read_like_comparisons(
+    held: Any, rule: str, positive: dict[str, int], negative: dict[str, int]
+) -> None:
+    rows = [scored(p, 1, 0.5, **{"semantic.margin.sharp": 0.4, "semantic.margin.blurred": 0.6}) for p in "ABCD"]
+    columns = {"margin": ["Size>=3", "b", "c", "c"], "size": ["", 1, 2, 3], "size>2": [4, 3, 2, ""]}
+    labels = [{"pid": p, "nodule_id": 1} | {n: cells[k] for n, cells in columns.items()} for k, p in enumerate("ABCD")]
+    (found,) = held(results=rows, labels=labels, positive=(rule,)).semantic
+    assert {cell: n for cell, up, n in found.labels if up} == positive
+    assert {cell: n for cell, up, n in found.labels if not up} == negative
+    assert (found.discrimination.positives, found.discrimination.negatives) == (
+        sum(positive.values()), sum(negative.values()),
+    )  # fmt: skip
+
+
 def test_subgroups_by_text_and_by_bins(held: Any, cohort: tuple[Rows, Rows]) -> None:
     found = held(by=("scanner", "slice_thickness"), cuts={"slice_thickness": (1.25, 2.5)}).subgroups
     assert [(g.column, g.group) for g in found] == [

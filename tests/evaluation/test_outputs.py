@@ -287,6 +287,7 @@ def test_a_release_may_be_named_by_its_folder(app: typer.Typer, small: tuple[Pat
 def test_help_has_examples(app: typer.Typer) -> None:
     output = invoke(app, "--help").output
     assert "Examples" in output and "--positive" in output and "--cohort" in output
+    assert "--baseline diameter" in output and "texture>=4.5" in output
 
 
 def test_importing_the_command_and_the_room_needs_no_extra() -> None:

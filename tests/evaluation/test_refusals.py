@@ -94,6 +94,33 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "rule of no number": ("POSITIVE_RULE", {"positive": ("margin=sharp:<=x",)}, "no number"),
     "rule with nothing after the colon": ("POSITIVE_RULE", {"positive": ("margin=sharp:",)}, "after the colon"),
     "rule of a text that no label is": ("POSITIVE_RULE", {"positive": ("margin=sharp:7|1",)}, "'7'"),
+    "rule of a column that is not there": (
+        "POSITIVE_RULE",
+        {"positive": ("margin=sharp:texture>=4.5",)},
+        "the column 'texture', which labels.csv does not have",
+    ),
+    "column compared with no number": (
+        "POSITIVE_RULE",
+        {"positive": ("margin=sharp:nodule_id>=x",), "labels": LABELS},
+        "no number",
+    ),
+    "text that is no label, though another column is compared": (
+        "POSITIVE_RULE",
+        {"positive": ("margin=sharp:3 or nodule_id>=2|1",)},
+        "'3 or nodule_id>=2'",
+    ),
+    "text in a column that is compared": (
+        "LABEL_INVALID",
+        {"positive": ("margin=sharp:pid>=2",)},
+        "line 2: the label of margin (pid) is 'A'",
+    ),
+    "no such baseline": ("BASELINE_COLUMN", {"baseline": "diameter"}, "'diameter'"),
+    "baseline is a text": ("BASELINE_INVALID", {"baseline": "pid"}, "labels.csv, line 2: pid is 'A'"),
+    "baseline is infinite": (
+        "BASELINE_INVALID",
+        {"baseline": "size", "results": [row | {"size": "inf"} for row in RESULTS]},
+        "results.csv, line 2",
+    ),
     "rating without a number rule": ("LABEL_INVALID", {"positive": ("margin=sharp",)}, "none of the feature's values"),
     "text under a number rule": (
         "LABEL_INVALID",
@@ -127,11 +154,17 @@ def test_refused_with_a_code(name: str, held: Held) -> None:
     assert caught.value.mend
 
 
+def test_a_column_that_is_not_there_is_refused_with_those_that_are(held: Held) -> None:
+    with pytest.raises(EvaluationError) as caught:
+        held(results=FEATURED, labels=RATED, positive=("margin=sharp: texture >= 4.5",))
+    assert caught.value.mend == "It has pid, nodule_id, label, margin."
+
+
 def test_the_same_rows_without_fault_are_evaluated(held: Held) -> None:
     """Every refusal above is of a change to these rows."""
     found = held()
     assert found.malignancy is not None and found.malignancy.discrimination.auroc.value == 1.0
-    held(results=FEATURED, labels=RATED, positive=("margin=sharp:<=2",), by=("pid",))
+    held(results=FEATURED, labels=RATED, positive=("margin=sharp:<=2",), by=("pid",), baseline="nodule_id")
 
 
 def test_every_code_that_is_raised_is_in_the_table_and_the_other_way_round() -> None:
