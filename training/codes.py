@@ -25,6 +25,7 @@ TRAINING_CODES: dict[str, str] = {
     "RESUME_MISMATCH": "What is to be resumed is a training of other data, towers or another recipe.",
     "RESUME_NOTHING": "There is no training to resume.",
     "RESUME_UNREADABLE": "The state of an interrupted training cannot be read.",
+    "SCORES_UNWRITABLE": "The table of the held-out patients' scores cannot be written.",
     "SOURCE_UNKNOWN": "There is no source of training data of that kind.",
     "SPLIT_TOO_FEW": "There are fewer patients than parts to split them into.",
     "TOWERS_CONFIG": "The configuration of the towers cannot be read, or lacks something.",

@@ -12,15 +12,21 @@ from pathlib import Path
 from noduleserve.errors import TrainingError
 
 from .data.base import Example
+from .data.vocabulary import RATINGS
 from .fit import Part
 
 HELD_OUT = "held out"
 
 
+def own_name(example: Example) -> str:
+    """The nodule's id without its patient's."""
+    return example.name.removeprefix(f"{example.patient}/")
+
+
 def write_parts(
     file: Path, examples: Sequence[Example], parts: Sequence[Part], held_out: Sequence[int], features: Sequence[str]
 ) -> None:
-    """Write a CSV: pid, nodule_id, part, label, diameter, and semantic.FEATURE of each feature.
+    """Write a CSV: pid, nodule_id, part, label, diameter, semantic.FEATURE of each feature, and readers' mean ratings.
 
     `part` is the fold that a nodule validates, "held out", or "training" where one fold is trained on it.
 
@@ -33,12 +39,13 @@ def write_parts(
     try:
         with file.open("w", newline="", encoding="utf-8") as lines:
             table = csv.writer(lines)
-            table.writerow(["pid", "nodule_id", "part", "label", "diameter", *(f"semantic.{f}" for f in features)])
+            columns = ["pid", "nodule_id", "part", "label", "diameter", *(f"semantic.{f}" for f in features), *RATINGS]
+            table.writerow(columns)
             for number, example in enumerate(examples):
                 known = ["" if value is None else value for value in (example.label, example.diameter)]
-                own = example.name.removeprefix(f"{example.patient}/")
                 values = [example.values.get(feature, "") for feature in features]
-                table.writerow([example.patient, own, part_of[number], *known, *values])
+                ratings = [example.ratings.get(rating, "") for rating in RATINGS]
+                table.writerow([example.patient, own_name(example), part_of[number], *known, *values, *ratings])
     except OSError as error:
         raise TrainingError(
             "PARTS_UNWRITABLE", f"{file} cannot be written: {error.strerror}.", "Name a file that can be."

@@ -216,6 +216,7 @@ def require_sense(recipe: Recipe, where: str) -> None:
         (f"lora.layers must be some of {', '.join(LAYERS)}", bool(lora.layers) and set(lora.layers) <= set(LAYERS)),
         ("variation.fewest must be from 1 to variation.most", 1 <= variation.fewest <= variation.most),
         ("variation.most must be at most 9", variation.most <= 9),
+        ("variation.orientations must be 1 or 8", variation.orientations in (1, 8)),
         ("matrix_learning_rate is for tuning full", not recipe.matrix_learning_rate or recipe.tuning == "full"),
         ("beginning views is for tuning full", recipe.beginning == "drawn" or recipe.tuning == "full"),
         *_sense_of_teaching(recipe),

@@ -31,6 +31,7 @@ from .model.towers import RECORD, Towers
 from .parts_table import write_parts
 from .recipe import Recipe
 from .record import counts, data_sha256, fold_record, patient_hash, recipe_record, versions, write_record
+from .scores_table import require_writable, write_scores
 from .step import Stepper
 from .validation import Predictions, auroc, figures_of, predict
 from .write import to_half, write_checkpoint
@@ -52,6 +53,7 @@ class Job:
         never: patients who are held out as well.
         workers: threads that make batches.
         parts: where to write which nodule is in which part; None: nowhere.
+        scores: where to write what is said of the held-out nodules; None: nowhere.
     """
 
     material: Material
@@ -63,6 +65,7 @@ class Job:
     never: Sequence[str] = ()
     workers: int = 1
     parts: Path | None = None
+    scores: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def train(job: Job, out: Path, *, resume: bool = False, telling: Telling | None 
 
     Raises:
         TrainingError: OUT_EXISTS, TRAINING_STARTED, RESUME_*, SPLIT_TOO_FEW, HELD_OUT_SEEN, PARTS_UNWRITABLE,
-            LOSS_NOT_FINITE.
+            SCORES_UNWRITABLE, LOSS_NOT_FINITE.
     """
     telling = telling or Telling()
     if out.exists():
@@ -104,6 +107,8 @@ def train(job: Job, out: Path, *, resume: bool = False, telling: Telling | None 
     telling.line("reading and hashing the data")
     parts, held_out = parts_of(job.material.examples, job.recipe, job.held_out_share, job.never)
     seen_by_towers = _require_unseen(job, held_out)
+    if job.scores:
+        require_writable(job.scores)
     if job.parts:
         write_parts(job.parts, job.material.examples, parts, held_out, list(job.material.features.prompts))
     identity = identity_of(job, held_out)
@@ -124,7 +129,7 @@ def train(job: Job, out: Path, *, resume: bool = False, telling: Telling | None 
         "versions": versions(),
         "seconds": round(time.monotonic() - began, 1),
         "seen": sorted(seen_by_towers | _patients(job, {*range(len(job.material.examples))} - {*held_out})),
-        "held_out": _held_out(job.material, np.array(held_out, np.int64), seen),
+        "held_out": _held_out(job, np.array(held_out, np.int64), seen),
         "folds": records,
     }
     with new_folder(out) as folder:
@@ -215,9 +220,7 @@ def _some_views(job: Job, part: Part) -> torch.Tensor:
     return torch.from_numpy(np.concatenate([job.material.source.views(n, None) for n in some.tolist()]))
 
 
-def _held_out(
-    material: Material, numbers: NDArray[np.int64], seen: Sequence[Predictions | None]
-) -> dict[str, Any] | None:
+def _held_out(job: Job, numbers: NDArray[np.int64], seen: Sequence[Predictions | None]) -> dict[str, Any] | None:
     """Figures of the ensemble, the mean over the folds, on the patients that no fold has seen; None without any."""
     folds = [predictions for predictions in seen if predictions]
     if not folds:
@@ -227,7 +230,11 @@ def _held_out(
         name: np.mean([getattr(fold, name) for fold in folds], axis=0)
         for name in ("embedding", "malignancy", "report_malignancy", "semantic")
     }
-    figures = asdict(figures_of(Predictions(**means, losses=losses), material, numbers))
+    mean, material = Predictions(**means, losses=losses), job.material
+    if job.scores:
+        nodules = [material.examples[n] for n in numbers.tolist()]
+        write_scores(job.scores, nodules, folds, mean, material.features.labels)
+    figures = asdict(figures_of(mean, material, numbers))
     rows = [(e.diameter, e.label) for n in numbers.tolist() if (e := material.examples[n]).label is not None]
     known = [(diameter, label) for diameter, label in rows if diameter is not None]
     alone = auroc(np.array([d for d, _ in known]), np.array([label == 1 for _, label in known])) if known else None

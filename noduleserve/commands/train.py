@@ -56,6 +56,9 @@ def train(
     parts: Annotated[
         Path | None, typer.Option(help="CSV to write which nodule is in which part to; labels for `evaluate`.")
     ] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="CSV to write the scores of those held out to; results for `evaluate`.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was interrupted.")] = False,
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda or cuda:NUMBER; auto takes a GPU where one is.")
@@ -88,6 +91,8 @@ def train(
         from noduleserve.training.train import train as run
     except ModuleNotFoundError as error:
         raise extra_missing(error, "train") from None
+    if scores and not held_out and not never:
+        raise typer.BadParameter("Nobody is held out whose scores could be written: give --held-out or --never.")
     wanted = _recipe(recipe, {"tuning": tuning, "folds": folds, "epochs": epochs, "seed": seed})
     use_threads(threads)
     place = device_of(device)
@@ -102,7 +107,7 @@ def train(
     source = open_source(data, wanted.variation, prompts)
     material = Material(source, Reports(prompts), prompts, wanted.soft_labels)
     patients = tuple(name.strip() for name in never.split(",") if name.strip())
-    job = Job(material, data.partition(":")[0], towers, wanted, place, held_out, patients, workers, parts)
+    job = Job(material, data.partition(":")[0], towers, wanted, place, held_out, patients, workers, parts, scores)
     try:
         with _shown(wanted) as telling:
             record = run(job, out, resume=resume, telling=telling)

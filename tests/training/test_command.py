@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from noduleserve.cli import app
 from noduleserve.errors import NoduleserveError
+from noduleserve.evaluation.evaluate import evaluate
+from noduleserve.evaluation.tables import read_labels, read_results
 from noduleserve.export.checkpoint import read_checkpoint
 
 
@@ -37,7 +39,8 @@ def test_a_base_and_then_folds_of_adapters_on_it(place: Path) -> None:
     base, lora = place / "base", place / "lora"
     run(place, "--config", str(place / "towers.json"), "--tuning", "full", "--folds", "1", *out, str(base))
     parts = place / "parts.csv"
-    out = ["--parts", str(parts), *out]
+    scores = place / "scores.csv"
+    out = ["--parts", str(parts), "--scores", str(scores), *out]
     said = run(place, "--base", str(base), "--folds", "2", "--threads", "1", "--device", "cpu", *out, str(lora))
     assert "by the diameter alone" in said and f"noduleserve export {lora}" in said
     checkpoint = read_checkpoint(lora)
@@ -46,7 +49,7 @@ def test_a_base_and_then_folds_of_adapters_on_it(place: Path) -> None:
     assert record["data"]["source"] == "crops" and record["recipe"]["folds"] == 2 and record["threads"] == 1
     assert record["data"]["held_out"]["patients"] == 3  # P0, and a fifth of the other eleven
     assert sorted(path.name for path in place.iterdir()) == [
-        *("base", "crops", "lora", "parts.csv", "recipe.toml", "towers.json")
+        *("base", "crops", "lora", "parts.csv", "recipe.toml", "scores.csv", "towers.json")
     ]
     rows = list(csv.DictReader(parts.open()))
     assert [row["nodule_id"] for row in rows] == [str(number) for number in range(24)]
@@ -54,6 +57,13 @@ def test_a_base_and_then_folds_of_adapters_on_it(place: Path) -> None:
     assert [row["part"] for row in rows].count("held out") == record["data"]["held_out"]["nodules"]
     assert (rows[1]["pid"], rows[1]["part"], rows[1]["label"]) == ("P0", "held out", "1")
     assert rows[1]["semantic.consistency"] == "solid"
+    assert (rows[1]["malignancy"], rows[1]["texture"]) == ("5.0", str(USUAL["texture"]))
+    said_of = list(csv.DictReader(scores.open()))
+    held = [row for row in rows if row["part"] == "held out"]
+    assert [(row["pid"], row["nodule_id"]) for row in said_of] == [(row["pid"], row["nodule_id"]) for row in held]
+    assert all(float(r["ensemble"]) == pytest.approx((float(r["raw_0"]) + float(r["raw_1"])) / 2) for r in said_of)
+    found = evaluate(read_results(scores), read_labels(parts)).malignancy
+    assert found and found.discrimination.auroc.value == pytest.approx(record["held_out"]["malignancy"])
     with pytest.raises(NoduleserveError, match="OUT_EXISTS"):
         run(place, "--base", str(base), "--folds", "2", *out, str(lora))
 

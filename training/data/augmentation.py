@@ -33,6 +33,8 @@ class Variation:
         slice_mm: thickness of those slices, from and to.
         stretch: of those views along the slices' normal, from exp(-stretch) to exp(stretch): a nodule is no ball.
         fewest, most: number of views of a nodule.
+        orientations: of a crop's view that is not varied: 1, as it is; 8, mirrored and turned by quarters as well, so
+            that figures are of several views, as serving's are.
     """
 
     degrees: float = 20.0
@@ -46,6 +48,7 @@ class Variation:
     stretch: float = 0.2
     fewest: int = 1
     most: int = 3
+    orientations: int = 1
 
     def number_of_views(self, rng: np.random.Generator) -> int:
         """How many views of a nodule are to be drawn."""
@@ -70,6 +73,10 @@ class Pose:
 
 
 PLAIN = Pose(np.eye(2))
+# All ways to lay a square on itself, as it is first.
+ORIENTATIONS = tuple(
+    Pose(np.diag([down, right])[order]) for order in ([0, 1], [1, 0]) for down in (1.0, -1.0) for right in (1.0, -1.0)
+)
 
 
 def resample(hu: NDArray[np.int16], spacing: float, pose: Pose = PLAIN) -> NDArray[np.float32]:
@@ -100,9 +107,9 @@ def resample(hu: NDArray[np.int16], spacing: float, pose: Pose = PLAIN) -> NDArr
     return np.einsum("rf,fc->rc", mix, values)
 
 
-def plain_view(hu: NDArray[np.int16], spacing: float) -> NDArray[np.float32]:
+def plain_view(hu: NDArray[np.int16], spacing: float, pose: Pose = PLAIN) -> NDArray[np.float32]:
     """The view of a crop as serving's axial view has it: float32 [50, 50], 0..1."""
-    return window(resample(hu, spacing))
+    return window(resample(hu, spacing, pose))
 
 
 def varied_view(

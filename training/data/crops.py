@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from noduleserve.errors import TrainingError
 
-from .augmentation import Variation, plain_view, varied_view
+from .augmentation import ORIENTATIONS, Variation, plain_view, varied_view
 from .base import Example
 from .ratings import labelled
 from .vocabulary import RATINGS
@@ -56,10 +56,10 @@ class Crops:
         self.examples = [_example(row) for row in rows]
 
     def views(self, number: int, rng: np.random.Generator | None) -> NDArray[np.float32]:
-        """The axial view as it is, [1, 50, 50]; or several varied ones, as `Variation` says."""
+        """The axial view as it is, in one orientation or in all; or several varied ones, as `Variation` says."""
         hu, spacing = self._hu[number], self._spacing[number]
         if rng is None:
-            return plain_view(hu, spacing)[None]
+            return np.stack([plain_view(hu, spacing, pose) for pose in ORIENTATIONS[: self._variation.orientations]])
         count = self._variation.number_of_views(rng)
         return np.stack([varied_view(hu, spacing, self._variation, rng) for _ in range(count)])
 

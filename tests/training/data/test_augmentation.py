@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from noduleserve.training.data.augmentation import (
+    ORIENTATIONS,
     PLAIN,
     Pose,
     Variation,
@@ -135,3 +136,13 @@ def test_values_stay_between_0_and_1_and_noise_has_the_size_that_was_asked_for()
 def test_a_pose_that_is_plain_says_so() -> None:
     crop = random_crop(8)
     np.testing.assert_array_equal(resample(crop, 0.7, PLAIN), resample(crop, 0.7, Pose(np.eye(2), phase=0.9)))
+
+
+def test_the_orientations_are_the_eight_of_a_square_as_it_is_first() -> None:
+    crop = random_crop()[3:68, 3:68]  # 65 x 65: its middle is its centre
+    views = [resample(crop, 1.0, pose)[1:, 1:] for pose in ORIENTATIONS]  # 49 x 49 about the centre
+    plain = views[0]
+    np.testing.assert_array_equal(plain, resample(crop, 1.0)[1:, 1:])
+    eight = [np.rot90(side, turn) for side in (plain, plain.T) for turn in range(4)]
+    for expected in eight:
+        assert sum(np.allclose(view, expected, atol=1e-3) for view in views) == 1

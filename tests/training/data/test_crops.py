@@ -55,6 +55,12 @@ def test_varied_views_are_as_many_as_was_asked_for_and_repeat_with_the_seed(tmp_
     assert np.abs(several[3][0] - several[3][1]).max() > 0.05
 
 
+def test_where_figures_are_taken_a_view_may_be_seen_from_eight_sides(tmp_path: Path) -> None:
+    one, eight = (Crops(write_crops(tmp_path, [[USUAL]]), Variation(orientations=n)).views(0, None) for n in (1, 8))
+    assert (one.shape, eight.shape) == ((1, 50, 50), (8, 50, 50))
+    np.testing.assert_array_equal(eight[0], one[0])
+
+
 @pytest.mark.parametrize(
     ("broken", "sentence"),
     [
