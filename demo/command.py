@@ -1,8 +1,9 @@
-"""`noduleserve demo`: phantom -> DICOM -> worklist -> Triton -> table, results.csv and report.html."""
+"""`noduleserve demo`: phantom, or a series of one's own -> worklist -> Triton -> table, results.csv and report.html."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -16,24 +17,42 @@ from noduleserve.results.report.page import write_report
 from noduleserve.server.process import Endpoints, TritonProcess
 from noduleserve.worklist.table import read_worklist
 
+from .own_series import own_worklist
 from .phantom import make_phantom, write_dicom, write_worklist
 
 RELEASE = Path(__file__).parent / "release"
 SHOWN = ("margins", "shape", "consistency")  # of the features: a terminal has no room for all
 
 
-def run_demo(out: Path, release: Path = RELEASE, seed: int = 7) -> Run:
-    """Score the phantom's five nodules and show what came of it.
+@dataclass(frozen=True)
+class Own:
+    """A series of one's own: its folder or file, and the CSV of its nodules' places."""
+
+    series: Path
+    nodules: Path
+
+
+def run_demo(out: Path, release: Path = RELEASE, seed: int = 7, own: Own | None = None) -> Run:
+    """Score the phantom's five nodules, or those of another series, and show what came of it.
 
     Args:
         out: folder for the CT, the worklist, results.csv and report.html.
         release: what to serve.
         seed: of the phantom.
+        own: the series to take instead.
+
+    Raises:
+        WorklistError: of `own`.
+        ServerError, ReleaseError: where the release cannot be served.
     """
     began = time.perf_counter()
     console = Console()
-    with console.status("making a synthetic chest CT"):
-        worklist = make_worklist(out, seed)
+    if own:
+        worklist, what = own_worklist(own.series, own.nodules, out), own.series.resolve().name
+    else:
+        what = "a synthetic chest CT"
+        with console.status(f"making {what}"):
+            worklist = make_worklist(out, seed)
     with console.status("starting Triton"), TritonProcess(Release.open(release), _ANY_PORTS) as server:
         console.print(f"Triton serves release {server.release.id}: {server.release.manifest['notice']}")
         nodules = read_worklist(worklist)
@@ -43,11 +62,11 @@ def run_demo(out: Path, release: Path = RELEASE, seed: int = 7) -> Run:
         run.outcomes,
         run.info,
         stages=run.stages,
-        title="noduleserve demo: a synthetic chest CT",
+        title=f"noduleserve demo: {what}",
         worklist=worklist.name,
         command="noduleserve demo",
     )
-    console.print(table_of(run))
+    console.print(table_of(run, "the nodules" if own else "the phantom's nodules"))
     for line in summary_lines(run):
         console.print(line, highlight=False)
     console.print(f"{out / 'results.csv'}\n{out / 'report.html'}", highlight=False)
@@ -68,10 +87,10 @@ def make_worklist(out: Path, seed: int = 7) -> Path:
     return worklist
 
 
-def table_of(run: Run) -> Table:
+def table_of(run: Run, whose: str) -> Table:
     """The demo's nodules with what a reader wants first."""
     notice = f" ({run.info.notice})" if run.info.notice else ""
-    table = Table(title=f"Malignancy of the phantom's nodules{notice}")
+    table = Table(title=f"Malignancy of {whose}{notice}")
     for name in ("nodule", "kind"):
         table.add_column(name, no_wrap=True)
     for name in ("mm", "malignancy", "folds, raw"):
@@ -84,7 +103,7 @@ def table_of(run: Run) -> Table:
 
 def _cells(outcome: Outcome, labels: tuple[str, ...]) -> list[str]:
     columns, score = outcome.nodule.columns, outcome.score
-    cells = [outcome.nodule.nodule_id, columns.get("kind", ""), columns.get("diameter_mm", "")]
+    cells = [outcome.nodule.nodule_id, columns.get("kind") or columns.get("label", ""), columns.get("diameter_mm", "")]
     if score is None:
         return [*cells, outcome.error_code]
     best: dict[str, tuple[float, str]] = {}
