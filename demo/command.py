@@ -15,9 +15,9 @@ from noduleserve.release import Release
 from noduleserve.results.outcome import Outcome
 from noduleserve.results.report.page import write_report
 from noduleserve.server.process import Endpoints, TritonProcess
+from noduleserve.worklist.own_series import own_worklist
 from noduleserve.worklist.table import read_worklist
 
-from .own_series import own_worklist
 from .phantom import make_phantom, write_dicom, write_worklist
 
 RELEASE = Path(__file__).parent / "release"

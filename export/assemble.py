@@ -40,7 +40,7 @@ class ExportOptions:
 
     Attributes:
         encoding: target and precision.
-        notice: a sentence that every output of the release must carry, such as "untrained demo weights".
+        notice: a sentence that every output must carry, such as "demonstration model, not for diagnosis".
         allow_parity_failure: write a release that misses a tolerance, marked.
         batch_sizes: whose slots are all filled in the proof.
     """

@@ -13,6 +13,7 @@ TABLE_CODES: dict[str, str] = {
     "WORKLIST_QUOTES": "Quotation marks are so misplaced that rows cannot be told apart.",
     "WORKLIST_COLUMNS": "A required column is missing, a name stands twice, or results are written under it.",
     "WORKLIST_EMPTY": "The worklist has no rows.",
+    "WORKLIST_SEVERAL": "A list of the nodules of one series has nodules of several.",
     "WORKLIST_TOO_LARGE": "The worklist, or a line of it, is longer than any list of nodules.",
 }
 

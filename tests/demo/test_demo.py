@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from noduleserve.demo.command import RELEASE
-from noduleserve.demo.make_release import NOTICE
+from noduleserve.demo.make_release import MODEL, NOTICE
 from noduleserve.release import REPOSITORY, Release
 
 HEAVY = ("torch", "torchvision", "open_clip", "onnx", "scipy", "sklearn", "betacal", "joblib", "yaml", "highdicom")
@@ -39,18 +40,26 @@ def test_the_table_and_the_results_agree(demo: tuple[Path, str]) -> None:
         rows = list(csv.DictReader(file))
     assert [row["nodule_id"] for row in rows] == ["N1", "N2", "N3", "N4", "N5"]
     assert {row["status"] for row in rows} == {"scored"}
-    assert len({row["calibrated_ensemble"] for row in rows}) == 5  # it looks at the nodules
+    assert len({row["ensemble"] for row in rows}) == 5  # it looks at the nodules
     for row in rows:
         line = next(line for line in printed.splitlines() if f" {row['nodule_id']} " in line)
-        assert f"{float(row['calibrated_ensemble']):.3f}" in line
+        assert f"{float(row['ensemble']):.3f}" in line
         assert row["kind"] in line
 
 
-def test_every_output_says_that_the_weights_are_untrained(demo: tuple[Path, str]) -> None:
+def test_every_output_says_what_the_model_is_not_for(demo: tuple[Path, str]) -> None:
     out, printed = demo
     assert NOTICE in printed
     assert NOTICE in (out / "report.html").read_text()
     assert Release.open(RELEASE).manifest["notice"] == NOTICE
+
+
+def test_the_release_is_of_the_checkpoint_beside_it() -> None:
+    """Where this fails: ./run demo-release."""
+    hashes = Release.open(RELEASE).manifest["checkpoint"]["files"]
+    assert {Path(name).name for name in hashes} >= {"model.json", "base.safetensors", "adapter_model.safetensors"}
+    for name, expected in hashes.items():
+        assert hashlib.sha256((MODEL / name).read_bytes()).hexdigest() == expected, name
 
 
 def test_the_release_in_the_repository_is_made_of_the_present_code(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from noduleserve.cli import app
 from noduleserve.demo.command import make_worklist
-from noduleserve.demo.own_series import own_worklist
 from noduleserve.errors import WorklistError
+from noduleserve.worklist.own_series import own_worklist
 from noduleserve.worklist.table import read_worklist
 
 
@@ -42,6 +42,15 @@ def test_the_ids_of_a_worklist_stay_and_its_paths_do_not(tmp_path: Path) -> None
     file.write_text("pid,nodule_id,image_path,coordX,coordY,coordZ\nP1,a,elsewhere,1,2,3\n")
     nodule = read_worklist(own_worklist(tmp_path / "ct", file, tmp_path / "out"))[0]
     assert (nodule.pid, nodule.image_path) == ("P1", tmp_path / "ct")
+
+
+@pytest.mark.parametrize("column", ["pid", "image_path", "series_uid"])
+def test_places_in_other_scans_are_refused(tmp_path: Path, column: str) -> None:
+    file = tmp_path / "places.csv"
+    file.write_text(f"nodule_id,coordX,coordY,coordZ,{column}\na,1,2,3,first\nb,4,5,6,second\n")
+    with pytest.raises(WorklistError, match="WORKLIST_SEVERAL"):
+        own_worklist(tmp_path, file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A series of one's own in place of the phantom: its nodules' places become a worklist."""
+"""A series of one's own and the places of its nodules become a worklist: what `noduleserve demo --series` scores."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import csv
 from pathlib import Path
 
 from noduleserve.errors import WorklistError
-from noduleserve.worklist.table import COLUMNS, is_result_column
 
+from .table import COLUMNS, is_result_column
+
+_OF_ONE_SERIES = ("pid", "image_path", "series_uid")
 _PLACES = ("nodule_id", "coordX", "coordY", "coordZ")
 
 
@@ -17,12 +19,12 @@ def own_worklist(series: Path, nodules: Path, out: Path) -> Path:
     Args:
         series: folder of a DICOM series, or a volume in one file.
         nodules: CSV with nodule_id, coordX, coordY and coordZ (LPS millimetres), separated by commas, semicolons or
-            tabs. `pid` may be left out, then it is the folder's name. Every row is taken to lie in `series`, whatever
-            its image_path says. Columns of earlier results are dropped, all others kept.
+            tabs. `pid` may be left out, then it is the folder's name. Every row is taken to lie in `series`, so that
+            all must be of one patient and one image_path. Columns of earlier results are dropped, all others kept.
         out: folder.
 
     Raises:
-        WorklistError: WORKLIST_NOT_FOUND, WORKLIST_UNREADABLE, WORKLIST_COLUMNS.
+        WorklistError: WORKLIST_NOT_FOUND, WORKLIST_UNREADABLE, WORKLIST_COLUMNS, WORKLIST_SEVERAL.
     """
     try:
         with nodules.open(encoding="utf-8-sig", newline="") as file:
@@ -45,6 +47,7 @@ def own_worklist(series: Path, nodules: Path, out: Path) -> Path:
             f"{nodules.name} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}.",
             f"Give {', '.join(_PLACES)} (LPS millimetres), or make the file with `noduleserve worklist`.",
         )
+    _require_one_series(rows, nodules.name)
     own = {"pid": series.resolve().name, "image_path": str(series.absolute())}
     out.mkdir(parents=True, exist_ok=True)
     worklist = out / "worklist-own.csv"
@@ -53,3 +56,15 @@ def own_worklist(series: Path, nodules: Path, out: Path) -> Path:
         writer.writeheader()
         writer.writerows({**own, **row, "image_path": own["image_path"]} for row in rows)
     return worklist
+
+
+def _require_one_series(rows: list[dict[str, str]], name: str) -> None:
+    """Refuse places in other scans: they would be scored in this one, and nothing would show it."""
+    for column in _OF_ONE_SERIES:
+        several = sorted({row[column].strip() for row in rows if row.get(column)})
+        if len(several) > 1:
+            raise WorklistError(
+                "WORKLIST_SEVERAL",
+                f"{name} has nodules of several series: {len(several)} values of {column}.",
+                "Keep the rows of the series that is given, or score the whole file with `noduleserve score`.",
+            )
