@@ -35,11 +35,11 @@ NODULES, PARKED = 240, 24  # several batches of the journal, so that kills meet 
 
 
 @pytest.fixture(scope="module")
-def soak(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def soak(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a soak by the command: client and server are killed once each."""
     out = tmp_path_factory.mktemp("soak") / "out"
     line = ("--nodules", NODULES, "--bad", PARKED / NODULES, "--kills", 1, "--phantoms", 1, "--sample", 8, "--out", out)
-    done = command("bench", "soak", *line)
+    done = command("bench", "soak", tiny_release, *line)
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "MISSED" not in done.stdout and done.stdout.count("| yes | yes: met |") == 6
     assert "killing the client at" in done.stderr and "killing the server at" in done.stderr

@@ -47,6 +47,22 @@ def test_the_table_and_the_results_agree(demo: tuple[Path, str]) -> None:
         assert row["kind"] in line
 
 
+def test_the_model_tells_the_phantoms_kinds_apart(demo: tuple[Path, str]) -> None:
+    out, _ = demo
+    with (out / "results.csv").open(newline="") as file:
+        of = {row["kind"]: row for row in csv.DictReader(file)}
+
+    def chance(kind: str, label: str) -> float:
+        return float(of[kind][f"semantic.{label}"])
+
+    assert chance("ground_glass", "consistency.pure ground glass") > 0.6 > chance("ground_glass", "consistency.solid")
+    for kind in ("solid", "spiculated", "juxtapleural"):
+        assert chance(kind, "consistency.solid") > 0.6
+    assert chance("spiculated", "margins.spiculated") > chance("spiculated", "margins.smooth")
+    assert chance("solid", "margins.smooth") > chance("solid", "margins.spiculated")
+    assert max(of, key=lambda kind: float(of[kind]["ensemble"])) == "spiculated"
+
+
 def test_every_output_says_what_the_model_is_not_for(demo: tuple[Path, str]) -> None:
     out, printed = demo
     assert NOTICE in printed

@@ -1,4 +1,4 @@
-"""`noduleserve bench night` on the demo's release, with the real Triton: all nodules count, all stages are there."""
+"""`noduleserve bench night` with the real Triton: all nodules count, all stages are there."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OURS, BARE = "noduleserve, DICOM to results", "bare encoder"
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
+def record(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Record:
     folder = tmp_path_factory.mktemp("night")
     phantom = make_phantom(shape_xyz=(96, 72, 60), spacing_xyz=(3.6, 3.6, 4.0))
     write_dicom(phantom, folder / "ct")
@@ -35,7 +35,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
     (folder / "tmp").mkdir()
     environment = {"TMPDIR": str(folder / "tmp")}
     done = command(
-        "bench", "night", RELEASE, *line, "--turns", 1, "--starts", 1, "--out", folder / "out", **environment
+        "bench", "night", tiny_release, *line, "--turns", 1, "--starts", 1, "--out", folder / "out", **environment
     )
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert f"turn 1, {ONE}: night " in done.stderr and f"turn 1, {SEVERAL}: night " in done.stderr

@@ -1,4 +1,4 @@
-"""`noduleserve bench serving` on the demo's release, with the real Triton: its own counts are the load's."""
+"""`noduleserve bench serving` with the real Triton: its own counts are the load's."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def environment_of(pid: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
+def record(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Record:
     folder = tmp_path_factory.mktemp("serving")
     out, temporary = folder / "out", folder / "tmp"
     temporary.mkdir()
     line = ("--calls", CALLS, "--concurrency", "1,3", "--rates", 20, "--per-second", "--rivals", "none", "--out", out)
-    done = command("bench", "serving", RELEASE, *line, timeout=280.0, TMPDIR=str(temporary))
+    done = command("bench", "serving", tiny_release, *line, timeout=280.0, TMPDIR=str(temporary))
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "3 in flight, turn 2 of 2: noduleserve, stream, 3 calls" in done.stderr
     assert "Closed loop" in done.stdout and "Open loop" in done.stdout
