@@ -7,7 +7,7 @@ from pathlib import Path
 
 from noduleserve.errors import WorklistError
 
-from .table import COLUMNS, is_result_column
+from .table import COLUMNS, check_header, is_result_column, read_rows
 
 _OF_ONE_SERIES = ("pid", "image_path", "series_uid")
 _PLACES = ("nodule_id", "coordX", "coordY", "coordZ")
@@ -24,37 +24,25 @@ def own_worklist(series: Path, nodules: Path, out: Path) -> Path:
         out: folder.
 
     Raises:
-        WorklistError: WORKLIST_NOT_FOUND, WORKLIST_UNREADABLE, WORKLIST_COLUMNS, WORKLIST_SEVERAL.
+        WorklistError: WORKLIST_SEVERAL, and as `read_worklist`, of the file as a whole.
     """
-    try:
-        with nodules.open(encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
-            file.seek(0)
-            reader = csv.DictReader(file, delimiter=max(",;\t", key=header.count))
-            rows, columns = list(reader), [name for name in reader.fieldnames or () if not is_result_column(name)]
-    except FileNotFoundError:
-        raise WorklistError(
-            "WORKLIST_NOT_FOUND", f"There is no file {nodules.name}.", "Check the path of --nodules."
-        ) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise WorklistError(
-            "WORKLIST_UNREADABLE", f"{nodules.name} cannot be read: {reason}.", "It must be CSV in UTF-8."
-        ) from None
-    if missing := [name for name in _PLACES if name not in columns]:
-        raise WorklistError(
-            "WORKLIST_COLUMNS",
-            f"{nodules.name} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}.",
-            f"Give {', '.join(_PLACES)} (LPS millimetres), or make the file with `noduleserve worklist`.",
-        )
-    _require_one_series(rows, nodules.name)
+    rows = read_rows(nodules, _PLACES)
+    names = [name.strip() for name in next(rows, [])]
+    columns = [name for name in names if not is_result_column(name)]
+    check_header(columns, nodules, _PLACES)
+    read = [(dict(zip(names, row, strict=False)), len(row) == len(names)) for row in rows]
+    _require_one_series([row for row, _ in read], nodules.name)
     own = {"pid": series.resolve().name, "image_path": str(series.absolute())}
+    header = [*COLUMNS, *(name for name in columns if name not in COLUMNS)]
     out.mkdir(parents=True, exist_ok=True)
     worklist = out / "worklist-own.csv"
     with worklist.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [*COLUMNS, *(c for c in columns if c not in COLUMNS)], extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows({**own, **row, "image_path": own["image_path"]} for row in rows)
+        table = csv.writer(file)
+        table.writerow(header)
+        for row, whole in read:
+            cells = {**own, **row, "image_path": own["image_path"]}
+            # A row of too few or too many cells stays one, which its reader refuses: no number of it can be trusted.
+            table.writerow([*(cells.get(name, "") for name in header), *([] if whole else [""])])
     return worklist
 
 

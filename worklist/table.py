@@ -7,7 +7,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -81,22 +81,26 @@ def read_worklist(path: Path, root: Path | None = None) -> list[Nodule]:
             WORKLIST_TOO_LARGE (more than a million rows, 256 MiB or a MiB a line).
     """
     base = (path.parent if root is None else root).absolute()
-    rows = _rows(path)
+    rows = read_rows(path)
     header = [name.strip() for name in next(rows, [])]
-    _check_header(header, path)
+    check_header(header, path)
     nodules = [_nodule(number, row, header, base) for number, row in enumerate(rows)]
     if not nodules:
         raise WorklistError("WORKLIST_EMPTY", f"{path.name} has no rows below its header.", "Add one row a nodule.")
     return nodules
 
 
-def _rows(path: Path) -> Iterator[list[str]]:
-    """The file's rows as cells, header first, blank lines left out."""
+def read_rows(path: Path, needed: Sequence[str] = COLUMNS) -> Iterator[list[str]]:
+    """The file's rows as cells, header first, blank lines left out; what separates cells is told by `needed` columns.
+
+    Raises:
+        WorklistError: as `read_worklist`, of the file as a whole.
+    """
     try:
         _check_encoding(path)
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = _Lines(file, path)
-            yield from _cells(lines)
+            yield from _cells(lines, needed)
     except csv.Error as error:
         raise WorklistError(
             "WORKLIST_QUOTES",
@@ -155,10 +159,10 @@ class _Lines:
         return line
 
 
-def _cells(lines: _Lines) -> Iterator[list[str]]:
+def _cells(lines: _Lines, needed: Sequence[str]) -> Iterator[list[str]]:
     """The rows of the lines; the first line that is not blank decides what separates cells."""
     first = next((line for line in lines if line.strip()), "")
-    delimiter = next((d for d in _DELIMITERS if set(COLUMNS) <= _names(first, d)), ",")
+    delimiter = next((d for d in _DELIMITERS if set(needed) <= _names(first, d)), ",")
     # strict: a reader that forgives misplaced quotes may take several rows for one cell.
     reader = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
     header: list[str] = []
@@ -185,13 +189,18 @@ def _swallows_rows(row: list[str], header: list[str]) -> bool:
     return any(header[number].strip() in COLUMNS for number in broken)
 
 
-def _check_header(header: list[str], path: Path) -> None:
-    missing = [name for name in COLUMNS if name not in header]
+def check_header(header: list[str], path: Path, needed: Sequence[str] = COLUMNS) -> None:
+    """Refuse a header that lacks a needed column, has one twice, or one that results are written under.
+
+    Raises:
+        WorklistError: WORKLIST_COLUMNS.
+    """
+    missing = [name for name in needed if name not in header]
     if missing:
         raise WorklistError(
             "WORKLIST_COLUMNS",
             f"{path.name} lacks the column{_s(missing)} {', '.join(missing)}.",
-            f"The first line must name the columns {','.join(COLUMNS)}, separated by commas (or semicolons, or tabs).",
+            f"The first line must name the columns {','.join(needed)}, separated by commas (or semicolons, or tabs).",
         )
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:

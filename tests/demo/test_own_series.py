@@ -44,6 +44,15 @@ def test_the_ids_of_a_worklist_stay_and_its_paths_do_not(tmp_path: Path) -> None
     assert (nodule.pid, nodule.image_path) == ("P1", tmp_path / "ct")
 
 
+def test_a_row_with_a_cell_too_many_is_not_scored_at_a_wrong_place(tmp_path: Path) -> None:
+    file = tmp_path / "places.csv"
+    file.write_text("nodule_id,coordX,coordY,coordZ\na,1,5,2,3\nb,1,2\nc,4,5,6\n")
+    shifted, short, right = read_worklist(own_worklist(tmp_path / "ct", file, tmp_path / "out"))
+    assert shifted.center is None and "cells" in shifted.problem
+    assert short.center is None and "cells" in short.problem
+    assert (right.center, right.problem) == ((4.0, 5.0, 6.0), "")
+
+
 @pytest.mark.parametrize("column", ["pid", "image_path", "series_uid"])
 def test_places_in_other_scans_are_refused(tmp_path: Path, column: str) -> None:
     file = tmp_path / "places.csv"
