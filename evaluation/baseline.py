@@ -16,6 +16,7 @@ from noduleserve.errors import EvaluationError
 
 from .discrimination import auroc_of
 from .figures import Baseline, Estimate
+from .matching import find_column
 from .resampling import Cases, Resamples, Resampling, Statistic, estimates
 from .scored import Key
 from .tables import Row, Table, number, quoted
@@ -53,20 +54,15 @@ def read_numbers(pairs: Mapping[Key, tuple[Row, Row]], results: Table, labels: T
     Raises:
         EvaluationError: BASELINE_COLUMN, BASELINE_INVALID.
     """
-    if column not in labels.columns and column not in results.columns:
+    found = find_column(pairs, results, labels, column)
+    if found is None:
         raise EvaluationError(
             "BASELINE_COLUMN",
             f"Neither {labels.name} nor {results.name} has a column {quoted(column)}.",
             "Check --baseline.",
         )
-    in_labels = column in labels.columns
-    table = labels if in_labels else results
-    known = {}
-    for ids, (result, label) in pairs.items():
-        row = label if in_labels else result
-        if row.cells[column]:
-            known[ids] = _number(table, row, column)
-    return Numbers(column, "labels" if in_labels else "results", known)
+    known = {ids: _number(found.table, row, column) for ids, row in found.rows.items() if row.cells[column]}
+    return Numbers(column, found.source, known)
 
 
 def _number(table: Table, row: Row, column: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from noduleserve.errors import EvaluationError
@@ -45,6 +45,30 @@ def key_columns(labels: Table, asked: Sequence[str]) -> tuple[str, ...]:
             "Labels are joined to the results by pid and nodule_id, or by the columns of --key.",
         )
     return key
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the labels or, where those have none of that name, of the results.
+
+    Attributes:
+        table: that has it.
+        source: "labels" or "results".
+        rows: the table's row of each nodule, by its ids.
+    """
+
+    table: Table
+    source: str
+    rows: dict[Key, Row]
+
+
+def find_column(pairs: Mapping[Key, tuple[Row, Row]], results: Table, labels: Table, name: str) -> Column | None:
+    """Look for a column in the labels, then in the results; `pairs` as Match has them. None: neither has it."""
+    if name in labels.columns:
+        return Column(labels, "labels", {ids: label for ids, (_, label) in pairs.items()})
+    if name in results.columns:
+        return Column(results, "results", {ids: result for ids, (result, _) in pairs.items()})
+    return None
 
 
 def match(selection: Selection, labels: Table, key: Sequence[str]) -> Match:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from noduleserve.errors import EvaluationError
 
+from .matching import find_column
 from .scored import Key
 from .tables import Row, Table, number, quoted
 
@@ -63,20 +64,18 @@ def _grouping(
     labels: Table,
     cuts: Sequence[float] | None,
 ) -> Grouping:
-    if column not in labels.columns and column not in results.columns:
+    found = find_column(pairs, results, labels, column)
+    if found is None:
         raise EvaluationError(
             "SUBGROUP_COLUMN",
             f"Neither {labels.name} nor {results.name} has a column {quoted(column)}.",
             "Check --by.",
         )
-    in_labels = column in labels.columns
-    table = labels if in_labels else results
-    cells = {ids: (label if in_labels else result) for ids, (result, label) in pairs.items()}
     if cuts is None:
-        names = {ids: row.cells[column] or NOT_GIVEN for ids, row in cells.items()}
+        names = {ids: row.cells[column] or NOT_GIVEN for ids, row in found.rows.items()}
         order = sorted(set(names.values()), key=lambda name: (name == NOT_GIVEN, _natural(name)))
     else:
-        names = {ids: _range(table, row, column, cuts) for ids, row in cells.items()}
+        names = {ids: _range(found.table, row, column, cuts) for ids, row in found.rows.items()}
         order = [*range_names(cuts), NOT_GIVEN]
     if len(order) > MOST and cuts is None:
         raise EvaluationError(
@@ -85,7 +84,7 @@ def _grouping(
             f"Where it holds numbers, cut them: --bins {column}:NUMBER,NUMBER.",
         )
     members = {name: tuple(ids for ids, group in names.items() if group == name) for name in order}
-    return Grouping(column, "labels" if in_labels else "results", {n: m for n, m in members.items() if m})
+    return Grouping(column, found.source, {n: m for n, m in members.items() if m})
 
 
 def range_names(cuts: Sequence[float]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from . import published
 from .figures import Baseline, Counts, Estimate, Evaluation, Malignancy, OperatingPoint
 
@@ -108,9 +110,14 @@ def reasons(malignancy: Malignancy) -> list[str]:
     for c in malignancy.confusions:
         rates = {"sensitivity": c.sensitivity, "specificity": c.specificity, "PPV": c.ppv, "NPV": c.npv}
         estimates |= {f"{name} at the threshold {c.threshold:g}": rate for name, rate in rates.items()}
+    return _by_reason({name: e for name, e in estimates.items() if e.reason != malignancy.one_class})
+
+
+def _by_reason(estimates: Mapping[str, Estimate]) -> list[str]:
+    """The reasons that estimates give, each with the names of all that give it."""
     by_reason: dict[str, list[str]] = {}
     for name, estimate in estimates.items():
-        if estimate.reason and estimate.reason != malignancy.one_class:
+        if estimate.reason:
             by_reason.setdefault(estimate.reason, []).append(name)
     return [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]
 
@@ -149,11 +156,7 @@ def baseline_notes(evaluation: Evaluation) -> list[str]:
         notes.append(f"Failed nodules count as scored as wrongly as can be; their {column} is what it is.")
     for name, baseline in found:
         estimates = {"score": baseline.score_auroc, column: baseline.auroc, "difference": baseline.difference}
-        by_reason: dict[str, list[str]] = {}
-        for which, estimate in estimates.items():
-            if estimate.reason:
-                by_reason.setdefault(estimate.reason, []).append(which)
-        notes += [f"{name}, {', '.join(which)}: {reason}" for reason, which in by_reason.items()]
+        notes += [f"{name}, {line}" for line in _by_reason(estimates)]
     return notes
 
 

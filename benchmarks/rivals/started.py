@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -26,7 +27,7 @@ WARM_UP_CALLS, WARM_UP_S = 2, 300.0
 T = TypeVar("T")
 
 
-class Started:
+class Started(ABC):
     """See Rival; whoever derives from it says how to start, and puts on the stack how to end.
 
     Attributes:
@@ -54,12 +55,13 @@ class Started:
         """See Rival; by default it has no server."""
         return []
 
+    @abstractmethod
     async def score(self, case: Case, deadline: float) -> NDArray[np.float64]:
         """See Rival."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _start(self, ends: AsyncExitStack) -> None:
-        raise NotImplementedError
+        """Start it, and put on the stack what ends it."""
 
 
 class InOneThread(Started):

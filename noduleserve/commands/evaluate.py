@@ -61,7 +61,8 @@ def evaluate(
     """Hold the scores of a run against labels that somebody else gave.
 
     AUROC and AUPRC with intervals by bootstrap of patients, operating points, calibration, zero-shot semantic
-    features, subgroups, a number such as the diameter beside the score; every row of both files is accounted for. Needs `noduleserve[evaluate]`.
+    features, subgroups, a number such as the diameter beside the score; every row of both files is accounted for.
+    Needs `noduleserve[evaluate]`.
 
     Examples:
 
